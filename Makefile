@@ -1,0 +1,66 @@
+# Needs Python 3.11 or later and make; the targets install everything else.
+
+PYTHON ?= python3
+BACKEND ?= jax
+BACKENDS := tensorflow jax torch
+WORKERS ?= 2
+
+VENV := .venv
+DEMO_VENV := .venv-demo
+BIN := $(CURDIR)/$(VENV)/bin
+
+# Each of the pytest workers would otherwise take all cores.
+TEST_ENV := TF_CPP_MIN_LOG_LEVEL=2 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+
+.PHONY: help
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
+	| awk -F ':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
+
+# The stamps stand for finished environments: a run that was cut short starts anew,
+# and so does the first one after a change of the dependencies.
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(DEMO_VENV)/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python -m pip install -c constraints.txt -e ".[demo]"
+	touch $@
+
+.PHONY: demo
+demo: $(DEMO_VENV)/.stamp ## Train with and without TCM and write demo-results/
+	$(DEMO_VENV)/bin/keras-tcm demo --out demo-results
+
+.PHONY: test
+test: $(VENV)/.stamp ## Run all tests on TensorFlow, JAX and PyTorch
+	@set -e; for backend in $(BACKENDS); do \
+		echo "== all tests, KERAS_BACKEND=$$backend"; \
+		$(TEST_ENV) KERAS_BACKEND=$$backend $(BIN)/pytest -n $(WORKERS); \
+	done
+
+.PHONY: check
+check: lint types ## Run the linters and the fast tests on one backend (BACKEND=jax)
+	@echo "== fast tests, KERAS_BACKEND=$(BACKEND)"
+	@$(TEST_ENV) KERAS_BACKEND=$(BACKEND) $(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+.PHONY: lint
+lint: $(VENV)/.stamp ## Run ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(VENV)/.stamp ## Run mypy
+	$(BIN)/mypy
+
+.PHONY: build
+build: $(VENV)/.stamp ## Build the wheel and the source distribution in dist/
+	$(BIN)/python -m build
+
+.PHONY: clean
+clean: ## Remove the environments and everything that was generated
+	rm -rf $(VENV) $(DEMO_VENV) build dist demo-results *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

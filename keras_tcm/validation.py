@@ -1,0 +1,74 @@
+"""Argument checks with one form of message: the name, the expectation, the value."""
+
+import math
+import numbers
+from collections.abc import Collection
+from typing import Any
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
+    """Raise `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+            f"Received: {name}={value!r}"
+        )
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """Return `value` as a float, or raise unless it is a finite number in a range.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        low: Smallest value.
+        high: Largest value.
+        open_low: Whether `low` itself is excluded.
+        open_high: Whether `high` itself is excluded.
+    """
+    interval = (
+        f"{'(' if open_low or math.isinf(low) else '['}{low:g}, "
+        f"{high:g}{')' if open_high or math.isinf(high) else ']'}"
+    )
+    message = f"`{name}` must be a number in {interval}. Received: {name}={value!r}"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(message)
+    number = float(value)
+    below = number <= low if open_low else number < low
+    above = number >= high if open_high else number > high
+    if not math.isfinite(number) or below or above:
+        raise ValueError(message)
+    return number
+
+
+def check_integer(name: str, value: Any, low: int) -> int:
+    """Return `value` as an int, or raise unless it is a whole number >= `low`."""
+    message = f"`{name}` must be an integer >= {low}. Received: {name}={value!r}"
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(message)
+    if value < low:
+        raise ValueError(message)
+    return int(value)
+
+
+def check_range(name: str, value: Any, low: float, high: float) -> tuple[float, float]:
+    """Return `value` as two floats, or raise unless `low <= first < second <= high`."""
+    message = (
+        f"`{name}` must be two increasing numbers in [{low:g}, {high:g}]. "
+        f"Received: {name}={value!r}"
+    )
+    try:
+        first, second = (float(bound) for bound in value)
+    except (TypeError, ValueError):
+        raise TypeError(message) from None
+    if not low <= first < second <= high:
+        raise ValueError(message)
+    return first, second
