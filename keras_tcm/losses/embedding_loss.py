@@ -1,0 +1,200 @@
+"""The base class of all losses of this package."""
+
+from typing import Any, Self
+
+import keras
+from keras import ops
+
+from keras_tcm.validation import check_choice
+
+REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
+
+
+class _Reduction(keras.losses.Loss):
+    """Keras' own reduction, with its scaling under `tf.distribute`."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return y_pred
+
+
+class EmbeddingLoss(keras.losses.Loss):
+    """Base class for losses with integer labels and one row per sample.
+
+    It differs from `keras.losses.Loss` where embeddings need it to:
+
+    - labels are compared as the integers they are; Keras casts them to the loss
+      dtype, in which class ids collide from 2^24 (float32) or 256 (bfloat16);
+    - the maths runs in float32 whatever the dtype policy (in float64 if `dtype`
+      says so);
+    - `sample_weight` reaches the rows, so that a pairwise loss can take a sample
+      out of all its pairs;
+    - losses add up: `loss + other`, `0.5 * loss`, where `other` may be any
+      `keras.losses.Loss`.
+
+    Subclasses implement `rows`.
+
+    Args:
+        reduction: `"sum_over_batch_size"` or `"mean"` (the same), `"sum"` (batch
+            size times that), `"mean_with_sample_weight"` or `"none"` (the rows,
+            shape `(batch,)`). Defaults to `"sum_over_batch_size"`.
+        name: Name of the loss. Defaults to the class name in snake case.
+        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+
+    Call arguments:
+        y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
+        y_pred: Floating-point tensor of shape `(batch, d)`.
+        sample_weight: Optional non-negative weights, shape `(batch,)` or
+            `(batch, 1)`.
+
+    Raises:
+        ValueError: If `y_true`, `y_pred` or `sample_weight` has another rank or
+            another number of samples, or if `reduction` is unknown.
+
+    Example:
+
+    ```python
+    class PullToCentre(keras_tcm.losses.EmbeddingLoss):
+        def rows(self, labels, predictions, weights):
+            return weights * keras.ops.sum(keras.ops.square(predictions), axis=-1)
+    ```
+    """
+
+    def __init__(
+        self,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        reduction = "none" if reduction is None else reduction
+        check_choice("reduction", reduction, REDUCTIONS)
+        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        self._compute_dtype = "float64" if self.dtype == "float64" else "float32"
+        self._reduce = _Reduction(
+            # The rows carry the instance weights already.
+            reduction="mean" if reduction == "mean_with_sample_weight" else reduction,
+            dtype=self._compute_dtype,
+        )
+
+    def rows(self, labels: Any, predictions: Any, weights: Any) -> Any:
+        """Compute one weighted value per sample whose plain mean is the loss.
+
+        Args:
+            labels: Integer tensor of shape `(batch,)`.
+            predictions: Tensor of shape `(batch, d)` in the compute dtype.
+            weights: Instance weights of shape `(batch,)` in the compute dtype.
+
+        Returns:
+            Tensor of shape `(batch,)`.
+        """
+        raise NotImplementedError
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Rows without instance weights, shape `(batch,)`."""
+        return self.rows(*self.standardize(y_true, y_pred))
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Compute the loss; see the call arguments of the class."""
+        with keras.name_scope(self.name):
+            return self.reduce(
+                self.rows(*self.standardize(y_true, y_pred, sample_weight))
+            )
+
+    def standardize(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> tuple[Any, Any, Any]:
+        """Check the call arguments and bring them into one form.
+
+        Returns:
+            Labels `(batch,)`, predictions `(batch, d)` and weights `(batch,)`.
+        """
+        predictions = ops.cast(ops.convert_to_tensor(y_pred), self._compute_dtype)
+        if len(predictions.shape) != 2:
+            raise ValueError(
+                "`y_pred` must have shape (batch, dimension). "
+                f"Received: y_pred.shape={tuple(predictions.shape)}"
+            )
+        batch = predictions.shape[0]
+        labels = _as_vector("y_true", ops.convert_to_tensor(y_true), batch)
+        if sample_weight is None:
+            weights = ops.ones_like(predictions[:, 0])
+        else:
+            weights = ops.cast(
+                ops.convert_to_tensor(sample_weight), self._compute_dtype
+            )
+            weights = _as_vector("sample_weight", weights, batch)
+        return labels, predictions, weights
+
+    def average(self, losses: Any, weights: Any, total: Any = None) -> Any:
+        """Weigh per-sample losses so that their mean follows `reduction`.
+
+        Args:
+            losses: Tensor of shape `(batch,)`.
+            weights: Instance weights of shape `(batch,)`.
+            total: Function that adds a scalar up over replicas. Defaults to the
+                identity.
+
+        Returns:
+            Rows of shape `(batch,)`: `weights * losses`, and for
+            `"mean_with_sample_weight"` divided by the mean weight.
+        """
+        rows = weights * losses
+        if self.reduction == "mean_with_sample_weight":
+            total = total or (lambda value: value)
+            weight = total(ops.sum(weights))
+            samples = total(ops.sum(ops.ones_like(weights)))
+            rows = rows * (samples / ops.where(weight > 0, weight, 1.0))
+        return rows
+
+    def reduce(self, rows: Any) -> Any:
+        """Reduce rows to the value that the loss returns."""
+        return ops.cast(self._reduce(rows, rows), self.dtype)
+
+    def __add__(self, other: Any) -> Any:
+        return _weighted_sum([(1.0, self), (1.0, other)])
+
+    def __radd__(self, other: Any) -> Any:
+        return _weighted_sum([(1.0, other), (1.0, self)])
+
+    def __mul__(self, factor: Any) -> Any:
+        return _weighted_sum([(factor, self)])
+
+    __rmul__ = __mul__
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        return {**super().get_config(), "dtype": self.dtype}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build the loss from its configuration."""
+        return cls(**config)
+
+
+def _as_vector(name: str, value: Any, batch: int | None) -> Any:
+    shape = tuple(value.shape)
+    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
+        raise ValueError(
+            f"`{name}` must have shape (batch,) or (batch, 1). "
+            f"Received: {name}.shape={shape}"
+        )
+    if None not in (shape[0], batch) and shape[0] != batch:
+        raise ValueError(
+            f"`{name}` must have as many rows as `y_pred`, {batch}. "
+            f"Received: {name}.shape={shape}"
+        )
+    return value if len(shape) == 1 else value[:, 0]
+
+
+def _weighted_sum(terms: list[tuple[Any, Any]]) -> Any:
+    # A sum is itself an EmbeddingLoss; hence the late import.
+    from keras_tcm.losses.weighted_sum import WeightedSum
+
+    weights, losses = zip(*terms, strict=True)
+    if not all(isinstance(loss, keras.losses.Loss) for loss in losses):
+        return NotImplemented
+    if not all(
+        isinstance(weight, int | float) and not isinstance(weight, bool)
+        for weight in weights
+    ):
+        return NotImplemented
+    return WeightedSum(losses, weights)

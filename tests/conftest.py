@@ -1,0 +1,92 @@
+"""Shared fixtures. The backend is chosen by KERAS_BACKEND, one per process."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+if importlib.util.find_spec("torch"):
+    # PyTorch is the peers' framework in every process, and crashes when it is loaded
+    # after TensorFlow.
+    import torch  # noqa: F401
+
+import keras
+
+# The same examples in every run: a failure must not depend on the day.
+settings.register_profile("keras_tcm", deadline=None, derandomize=True)
+settings.load_profile("keras_tcm")
+
+
+def _tensor(x, dtype=None):
+    return keras.ops.convert_to_tensor(x, dtype=dtype)
+
+
+def _tensorflow_value_and_grad(function, x, extras, jit):
+    import tensorflow as tf
+
+    def compute(x, *extras):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = function(x, *extras)
+        return value, tape.gradient(value, x)
+
+    if jit:
+        compute = tf.function(compute, jit_compile=True)
+    value, gradient = compute(x, *extras)
+    assert gradient is not None, "the loss is not connected to the embeddings"
+    return value, gradient
+
+
+def _jax_value_and_grad(function, x, extras, jit):
+    import jax
+
+    compute = jax.value_and_grad(function)
+    return (jax.jit(compute) if jit else compute)(x, *extras)
+
+
+def _torch_value_and_grad(function, x, extras, jit):
+    import torch
+
+    x = x.detach().clone().requires_grad_(True)
+    compiled = torch.compile(function) if jit else function
+    value = compiled(x, *extras)
+    (gradient,) = torch.autograd.grad(value, x)
+    return value, gradient
+
+
+def _value_and_grad(loss, y, x, sample_weight=None, *, dtype="float32", jit=False):
+    """Value and gradient of a scalar loss with respect to `x`, as float64 NumPy.
+
+    `x` is rounded to `dtype` first. Labels and weights enter a compiled function as
+    arguments, not as constants.
+    """
+    backend = keras.backend.backend()
+    compute = {
+        "tensorflow": _tensorflow_value_and_grad,
+        "jax": _jax_value_and_grad,
+        "torch": _torch_value_and_grad,
+    }[backend]
+    x = keras.ops.cast(_tensor(np.asarray(x, "float32")), dtype)
+    extras = [_tensor(np.asarray(y))]
+    if sample_weight is not None:
+        extras.append(_tensor(np.asarray(sample_weight, "float32")))
+
+    def function(x, y, w=None):
+        return loss(y, x, sample_weight=w)
+
+    value, gradient = compute(function, x, extras, jit)
+    to_numpy = keras.ops.convert_to_numpy
+    gradient = to_numpy(keras.ops.cast(gradient, "float32")).astype("float64")
+    return float(to_numpy(value)), gradient
+
+
+@pytest.fixture(scope="session")
+def value_and_grad():
+    return _value_and_grad
+
+
+@pytest.fixture
+def pml():
+    """pytorch-metric-learning, the peer of the losses."""
+    return pytest.importorskip("pytorch_metric_learning")

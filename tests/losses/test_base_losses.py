@@ -1,0 +1,371 @@
+"""The base losses against the float64 references and a peer library."""
+
+import json
+import math
+
+import keras
+import numpy as np
+import oracles
+import pytest
+
+from keras_tcm import losses
+
+LABELS = np.array([0, 1, 2, 3, 0, 1, 2, 0, 1, 0, 4, 2])
+WEIGHTS = np.array([1, 0, 2, 0.5, 1, 1, 0, 3, 1, 0.1, 1, 1], "float32")
+REDUCTIONS = ("sum_over_batch_size", "mean_with_sample_weight", "sum")
+
+# Name: loss class, reference, options, absolute tolerance of the gradient. The slopes
+# of Smooth-AP reach 1 / temperature, and with them the rounding of the similarities.
+ANCHOR_LOSSES = {
+    "multi-similarity": (
+        losses.MultiSimilarity,
+        oracles.multi_similarity,
+        {},
+        1e-4,
+    ),
+    "multi-similarity-all-pairs": (
+        losses.MultiSimilarity,
+        oracles.multi_similarity,
+        {"epsilon": None},
+        1e-4,
+    ),
+    "multi-similarity-options": (
+        losses.MultiSimilarity,
+        oracles.multi_similarity,
+        {"alpha": 3.0, "beta": 20.0, "base": 0.2, "epsilon": 0.3},
+        1e-4,
+    ),
+    "supervised-contrastive": (
+        losses.SupervisedContrastive,
+        oracles.supervised_contrastive,
+        {},
+        1e-4,
+    ),
+    "supervised-contrastive-cold": (
+        losses.SupervisedContrastive,
+        oracles.supervised_contrastive,
+        {"temperature": 0.005},
+        1e-3,
+    ),
+    "smooth-ap": (losses.SmoothAP, oracles.smooth_ap, {}, 2e-3),
+    "smooth-ap-warm": (losses.SmoothAP, oracles.smooth_ap, {"temperature": 0.2}, 1e-4),
+}
+COSINE_LOSSES = {
+    "arcface": (losses.ArcFace, oracles.arcface, {}, 1e-3),
+    "arcface-options": (
+        losses.ArcFace,
+        oracles.arcface,
+        {"margin": 0.2, "scale": 8.0},
+        1e-4,
+    ),
+    "normalized-softmax": (
+        losses.NormalizedSoftmax,
+        oracles.normalized_softmax,
+        {},
+        1e-4,
+    ),
+    "normalized-softmax-warm": (
+        losses.NormalizedSoftmax,
+        oracles.normalized_softmax,
+        {"temperature": 0.5},
+        1e-4,
+    ),
+}
+
+
+def embeddings(seed=0, num=12, dim=5):
+    return np.random.default_rng(seed).normal(size=(num, dim)).astype("float32")
+
+
+def _batches():
+    zeros = embeddings(3)
+    zeros[[0, 5]] = 0.0
+    identical = np.repeat(embeddings(4)[:1], 12, axis=0)
+    return {
+        "random": (embeddings(0), LABELS, None),
+        "weights": (embeddings(1), LABELS, WEIGHTS),
+        "weights-all-zero": (embeddings(1), LABELS, np.zeros(12, "float32")),
+        "no-positive-pair": (embeddings(0), np.arange(12), None),
+        "no-negative-pair": (embeddings(0), np.full(12, 7), None),
+        "one-sample": (embeddings(0, num=1), np.array([3]), None),
+        "zero-vectors": (zeros, LABELS, None),
+        "all-identical": (identical, LABELS, None),
+        "labels-beyond-float32": (embeddings(2), LABELS + 2**24, None),
+        "labels-negative": (embeddings(2), -LABELS, None),
+    }
+
+
+BATCHES = _batches()
+
+
+@pytest.fixture(params=ANCHOR_LOSSES)
+def anchor_loss(request):
+    return ANCHOR_LOSSES[request.param]
+
+
+@pytest.fixture(params=COSINE_LOSSES)
+def cosine_loss(request):
+    return COSINE_LOSSES[request.param]
+
+
+class TestAnchorLosses:
+    @pytest.mark.parametrize("batch", BATCHES)
+    def test_value(self, anchor_loss, batch):
+        loss, oracle, options, _ = anchor_loss
+        x, y, w = BATCHES[batch]
+        for reduction in REDUCTIONS:
+            expected = oracle(x, y, w, reduction=reduction, **options)
+            value = loss(reduction=reduction, **options)(y, x, sample_weight=w)
+            assert float(value) == pytest.approx(expected, rel=2e-5, abs=2e-5)
+        rows = loss(reduction="none", **options)(y, x, sample_weight=w)
+        rows = keras.ops.convert_to_numpy(rows)
+        expected = oracle(x, y, w, **options)
+        assert rows.shape == (len(y),)
+        assert rows.mean() == pytest.approx(expected, rel=2e-5, abs=2e-5)
+
+    @pytest.mark.parametrize("batch", ["random", "weights", "no-negative-pair"])
+    def test_gradient_by_finite_differences(self, value_and_grad, anchor_loss, batch):
+        loss, oracle, options, tolerance = anchor_loss
+        x, y, w = BATCHES[batch]
+        expected = oracles.finite_differences(lambda x: oracle(x, y, w, **options), x)
+        value, gradient = value_and_grad(loss(**options), y, x, w)
+        assert value == pytest.approx(oracle(x, y, w, **options), rel=2e-5, abs=2e-5)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=tolerance)
+
+    @pytest.mark.parametrize("name", ["multi-similarity", "smooth-ap"])
+    def test_compiled(self, value_and_grad, name):
+        if keras.backend.backend() == "torch":
+            pytest.skip("torch runs eagerly")
+        loss, _, options, tolerance = ANCHOR_LOSSES[name]
+        x, y, w = BATCHES["weights"]
+        value, gradient = value_and_grad(loss(**options), y, x, w)
+        compiled, compiled_gradient = value_and_grad(loss(**options), y, x, w, jit=True)
+        assert compiled == pytest.approx(value, rel=2e-5, abs=2e-5)
+        np.testing.assert_allclose(compiled_gradient, gradient, atol=tolerance)
+
+    @pytest.mark.parametrize(
+        "batch",
+        [
+            "no-positive-pair",
+            "one-sample",
+            "zero-vectors",
+            "all-identical",
+            "weights-all-zero",
+        ],
+    )
+    def test_corner_gradients_are_finite(self, value_and_grad, anchor_loss, batch):
+        loss, _, options, _ = anchor_loss
+        x, y, w = BATCHES[batch]
+        _, gradient = value_and_grad(loss(**options), y, x, w)
+        assert np.all(np.isfinite(gradient))
+        if batch == "zero-vectors":
+            assert np.all(gradient[[0, 5]] == 0.0)
+        if batch in ("one-sample", "weights-all-zero"):
+            assert np.all(gradient == 0.0)
+
+    def test_zero_weight_equals_removal(self, value_and_grad, anchor_loss):
+        loss, _, options, tolerance = anchor_loss
+        loss = loss(reduction="mean_with_sample_weight", **options)
+        x, y, w = BATCHES["weights"]
+        kept = w > 0
+        value, gradient = value_and_grad(loss, y, x, w)
+        alone, gradient_alone = value_and_grad(loss, y[kept], x[kept], w[kept])
+        assert value == pytest.approx(alone, rel=1e-5, abs=1e-5)
+        np.testing.assert_allclose(gradient[kept], gradient_alone, atol=tolerance)
+        assert np.all(gradient[~kept] == 0.0)
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_half_precision_input(self, value_and_grad, anchor_loss, dtype):
+        loss, oracle, options, _ = anchor_loss
+        x, y, w = BATCHES["weights"]
+        rounded = keras.ops.cast(keras.ops.convert_to_tensor(x), dtype)
+        rounded = keras.ops.convert_to_numpy(keras.ops.cast(rounded, "float32"))
+        value, gradient = value_and_grad(loss(**options), y, x, w, dtype=dtype)
+        expected = oracle(rounded, y, w, **options)
+        assert value == pytest.approx(expected, rel=2e-5, abs=2e-5)
+        assert np.all(np.isfinite(gradient))
+
+    def test_order_norm_and_names_do_not_matter(self, anchor_loss):
+        loss, _, options, _ = anchor_loss
+        x, y, w = BATCHES["weights"]
+        order = np.random.default_rng(0).permutation(12)
+        names = np.array([2**25 + 1, 2**25, -1, 17, 0])
+        scaled = x * np.logspace(-3, 3, 12, dtype="float32")[:, None]
+        value = float(loss(**options)(y, x, sample_weight=w))
+        other = loss(**options)(names[y][order], scaled[order], sample_weight=w[order])
+        assert float(other) == pytest.approx(value, rel=2e-5, abs=2e-5)
+
+    def test_config_round_trip(self, anchor_loss):
+        loss, _, options, _ = anchor_loss
+        loss = loss(reduction="sum", name="other", dtype="float16", **options)
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+        restored = keras.saving.deserialize_keras_object(config)
+        assert type(restored) is type(loss)
+        assert restored.get_config() == loss.get_config()
+        assert {**restored.get_config(), **options} == restored.get_config()
+        assert (restored.reduction, restored.dtype) == ("sum", "float16")
+
+
+class TestPeer:
+    @pytest.mark.parametrize("epsilon", [None, 0.1])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_multi_similarity(self, pml, seed, epsilon):
+        import torch
+        from pytorch_metric_learning import losses as peers
+        from pytorch_metric_learning import miners
+
+        x = embeddings(seed, num=32, dim=8)
+        y = np.random.default_rng(seed).integers(6, size=32)
+        tensors = torch.tensor(x), torch.tensor(y)
+        mined = None
+        if epsilon is not None:
+            mined = miners.MultiSimilarityMiner(epsilon)(*tensors)
+        expected = peers.MultiSimilarityLoss()(*tensors, mined).item()
+        value = float(losses.MultiSimilarity(epsilon=epsilon)(y, x))
+        assert value == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_supervised_contrastive(self, pml, seed):
+        import torch
+        from pytorch_metric_learning import losses as peers
+
+        x = embeddings(seed, num=32, dim=8)
+        y = np.random.default_rng(seed).integers(6, size=32)
+        y[0] = 99
+        expected = peers.SupConLoss()(torch.tensor(x), torch.tensor(y)).item()
+        value = float(losses.SupervisedContrastive()(y, x))
+        assert value == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+    def test_smooth_ap_leaves_the_query_out(self, pml):
+        import torch
+        from pytorch_metric_learning import losses as peers
+
+        x, y = embeddings(0, num=16), np.repeat(np.arange(4), 4)
+        peer = peers.SmoothAPLoss()(torch.tensor(x), torch.tensor(y)).item()
+        value = float(losses.SmoothAP()(y, x))
+        assert peer == pytest.approx(oracles.smooth_ap_with_query(x, y), abs=1e-4)
+        assert value == pytest.approx(oracles.smooth_ap(x, y), abs=1e-4)
+        assert value > peer + 0.01
+
+    @pytest.mark.parametrize("name", ["ArcFace", "NormalizedSoftmax"])
+    def test_cosine_losses(self, pml, value_and_grad, name):
+        import torch
+        from pytorch_metric_learning import losses as peers
+
+        x, weights = embeddings(0), embeddings(1, num=5, dim=5)
+        # Angles to the own class past pi - margin as well.
+        x[0] = -weights[:, LABELS[0]] + 0.01
+        peer = {
+            "ArcFace": lambda: peers.ArcFaceLoss(5, 5, margin=28.6478897565, scale=64),
+            "NormalizedSoftmax": lambda: peers.NormalizedSoftmaxLoss(5, 5),
+        }[name]()
+        peer.W.data = torch.tensor(weights)
+        tensor = torch.tensor(x)
+        expected = peer(tensor, torch.tensor(LABELS)).item()
+        cosines = oracles.normalize(x) @ oracles.normalize(weights.T).T
+        value, _ = value_and_grad(getattr(losses, name)(), LABELS, cosines)
+        assert value == pytest.approx(expected, rel=1e-5)
+
+
+def cosines(seed=0):
+    return np.random.default_rng(seed).uniform(-0.95, 0.95, (12, 5)).astype("float32")
+
+
+class TestCosineLosses:
+    @pytest.mark.parametrize("weights", [None, WEIGHTS])
+    def test_value_and_gradient(self, value_and_grad, cosine_loss, weights):
+        loss, oracle, options, tolerance = cosine_loss
+        c = cosines()
+        # Past pi - margin the target is linear in the cosine.
+        c[0, LABELS[0]] = -0.99
+        for reduction in REDUCTIONS:
+            expected = oracle(c, LABELS, weights, reduction=reduction, **options)
+            value = loss(reduction=reduction, **options)(
+                LABELS, c, sample_weight=weights
+            )
+            assert float(value) == pytest.approx(expected, rel=1e-5)
+        rows = loss(reduction="none", **options)(LABELS, c, sample_weight=weights)
+        rows = keras.ops.convert_to_numpy(rows)
+        expected = oracle(c, LABELS, weights, **options)
+        assert rows.shape == (12,)
+        assert rows.mean() == pytest.approx(expected, rel=1e-5)
+        gradient = oracles.finite_differences(
+            lambda c: oracle(c, LABELS, weights, **options), c
+        )
+        _, actual = value_and_grad(loss(**options), LABELS, c, weights)
+        np.testing.assert_allclose(actual, gradient, rtol=1e-3, atol=tolerance)
+
+    @pytest.mark.parametrize("extreme", [1.0, -1.0, 1.0000002, -1.0000002])
+    def test_gradient_is_finite_at_the_ends(self, value_and_grad, cosine_loss, extreme):
+        loss, oracle, options, _ = cosine_loss
+        c = cosines()
+        c[np.arange(12), LABELS] = extreme
+        value, gradient = value_and_grad(loss(**options), LABELS, c)
+        # Rounding a cosine of 1 to float32 moves its angle by 3e-4 already.
+        expected = oracle(c, LABELS, **options)
+        assert value == pytest.approx(expected, rel=1e-2, abs=1e-5)
+        assert np.all(np.isfinite(gradient))
+
+    @pytest.mark.parametrize("label", [-1, 5, 2**24])
+    def test_label_outside_gives_nan(self, cosine_loss, label):
+        loss, oracle, options, _ = cosine_loss
+        y = LABELS.copy()
+        y[4] = label
+        rows = loss(reduction="none", **options)(y, cosines())
+        rows = keras.ops.convert_to_numpy(rows)
+        assert np.isnan(rows[4])
+        others = np.delete(np.arange(12), 4)
+        expected = oracle(cosines()[others], y[others], reduction="sum", **options)
+        assert rows[others].sum() == pytest.approx(expected, rel=1e-5)
+
+    def test_half_precision_input(self, value_and_grad, cosine_loss):
+        loss, oracle, options, _ = cosine_loss
+        rounded = cosines().astype("float16")
+        value, gradient = value_and_grad(
+            loss(**options), LABELS[:, None], rounded, dtype="float16"
+        )
+        assert value == pytest.approx(oracle(rounded, LABELS, **options), rel=1e-5)
+        assert np.all(np.isfinite(gradient))
+
+    def test_compiled(self, value_and_grad):
+        if keras.backend.backend() == "torch":
+            pytest.skip("torch runs eagerly")
+        value, _ = value_and_grad(losses.ArcFace(), LABELS, cosines(), jit=True)
+        assert value == pytest.approx(oracles.arcface(cosines(), LABELS), rel=1e-5)
+
+    def test_config_round_trip(self, cosine_loss):
+        loss, _, options, _ = cosine_loss
+        loss = loss(reduction="sum", name="other", dtype="float16", **options)
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+        restored = keras.saving.deserialize_keras_object(config)
+        assert type(restored) is type(loss)
+        assert restored.get_config() == loss.get_config()
+        assert {**restored.get_config(), **options} == restored.get_config()
+
+    def test_zero_margin_is_the_normalized_softmax(self):
+        arcface = losses.ArcFace(margin=0.0, scale=20.0)(LABELS, cosines())
+        softmax = losses.NormalizedSoftmax(temperature=0.05)(LABELS, cosines())
+        assert float(arcface) == pytest.approx(float(softmax), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "argument"),
+    [
+        (losses.MultiSimilarity, {"alpha": 0.0}, "alpha"),
+        (losses.MultiSimilarity, {"beta": -1.0}, "beta"),
+        (losses.MultiSimilarity, {"base": math.nan}, "base"),
+        (losses.MultiSimilarity, {"epsilon": -0.1}, "epsilon"),
+        (losses.SupervisedContrastive, {"temperature": 0.0}, "temperature"),
+        (losses.SmoothAP, {"temperature": -1.0}, "temperature"),
+        (losses.SmoothAP, {"temperature": "low"}, "temperature"),
+        (losses.ArcFace, {"margin": -0.1}, "margin"),
+        (losses.ArcFace, {"margin": 28.6}, "margin"),
+        (losses.ArcFace, {"scale": 0.0}, "scale"),
+        (losses.NormalizedSoftmax, {"temperature": 0.0}, "temperature"),
+    ],
+)
+def test_wrong_argument(loss, options, argument):
+    with pytest.raises(
+        (ValueError, TypeError), match=rf"(?s)`{argument}`.*Received: {argument}="
+    ):
+        loss(**options)
