@@ -1,7 +1,10 @@
 """keras_tcm: one distance threshold that means the same for every class."""
 
+from keras_tcm import evaluation as evaluation
 from keras_tcm import losses as losses
 from keras_tcm import ops as ops
+from keras_tcm.evaluation import Evaluation as Evaluation
+from keras_tcm.evaluation import evaluate_embeddings as evaluate_embeddings
 from keras_tcm.losses.tcm import TCM as TCM
 
 __version__ = "0.1.0"

@@ -1,0 +1,418 @@
+"""Exact evaluation of embeddings over all pairs."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_tcm.evaluation.distance import DISTANCES, from_cosine, to_cosine
+from keras_tcm.evaluation.errors import UndefinedError
+from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
+from keras_tcm.evaluation.pair_counts import (
+    NUM_STEPS,
+    STEPS_PER_UNIT,
+    TIE_STEPS,
+    PairCounter,
+    accepted_steps,
+    quantile,
+)
+from keras_tcm.evaluation.precision import full_precision
+from keras_tcm.evaluation.samples import Samples, check_embeddings
+from keras_tcm.labels import check_labels, encode_labels, label_array
+from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
+from keras_tcm.validation import (
+    check_choice,
+    check_integer,
+    check_number,
+    check_range,
+)
+
+# With verbose="auto", a progress bar appears from this many pairs on (some seconds).
+_LONG_RUN_PAIRS = 10**9
+
+
+def evaluate_embeddings(
+    embeddings: Any,
+    labels: Any,
+    *,
+    gallery_embeddings: Any = None,
+    gallery_labels: Any = None,
+    far_range: tuple[float, float] = (0.01, 0.1),
+    frr_range: tuple[float, float] | None = None,
+    calibration_range: tuple[float, float] | None = None,
+    beta: float = 1.0,
+    epsilon: float = 0.1,
+    distance: Literal["cosine", "euclidean"] = "cosine",
+    num_thresholds: int = 101,
+    recall_at: Sequence[int] = (1, 2, 4, 8),
+    far_targets: Sequence[float] = (0.001, 0.01, 0.1),
+    block_size: int | None = None,
+    verbose: bool | Literal["auto"] = "auto",
+) -> Evaluation:
+    """Measure retrieval and threshold consistency over all pairs of samples.
+
+    A pair is two different samples; it is accepted at threshold `d` when its distance
+    is at most `d`. For each class with a positive pair,
+
+    ```
+    sensitivity(d) = share of the pairs inside the class that are accepted
+    specificity(d) = share of the pairs with one end in the class that are rejected
+    utility(d)     = (1 + beta^2) * specificity * sensitivity
+                     / (beta^2 * specificity + sensitivity)
+    ```
+
+    OPIS is the variance of the utility over classes, averaged over a calibration
+    range of distances; epsilon-OPIS the squared gap in utility between the worst
+    `epsilon` share of the classes and the others, averaged likewise. Both are 0 when
+    one threshold serves all classes equally; lower is better.
+
+    The paper gives OPIS and epsilon-OPIS in words. The default range (FAR 1% to 10%,
+    101 thresholds, trapezoid rule), the harmonic-mean utility and the exact form of
+    epsilon-OPIS are this package's reading of it; keep that in mind when comparing
+    with published numbers.
+
+    Similarities are computed in float32: cosine distances closer than 1e-6 count as
+    equal. A threshold accepts a distance equal to it, and a negative as near as a
+    positive ranks before it.
+
+    Args:
+        embeddings: Vectors of any norm, shape `(n, d)`: array, backend tensor or
+            `numpy.memmap` (read in blocks). L2-normalised inside; a zero vector has
+            cosine similarity 0 to all.
+        labels: One label per sample, shape `(n,)`; integers, strings or any other
+            hashable objects.
+        gallery_embeddings: Vectors to compare with, shape `(m, d)`. Defaults to
+            `None`: every sample is compared with all others. With a gallery, pairs
+            are (query, gallery) pairs and classes are those of the queries. Passing
+            the same object as `embeddings` means no gallery.
+        gallery_labels: Labels of the gallery, shape `(m,)`.
+        far_range: Global false acceptance rates that bound the calibration range,
+            in (0, 1]. Defaults to `(0.01, 0.1)`.
+        frr_range: Global false rejection rates that bound it instead, in [0, 1].
+        calibration_range: Distances that bound it instead, in [0, 2].
+        beta: Weight of the sensitivity in the utility, above 0; above 1 favours it.
+            Defaults to 1.0.
+        epsilon: Share of classes that count as worst, in (0, 1). Defaults to 0.1.
+        distance: `"cosine"` (`1 - s`) or `"euclidean"` (`sqrt(2 - 2 s)`, between the
+            unit vectors). Defaults to `"cosine"`.
+        num_thresholds: Evenly spaced distances in the range, at least 2. Defaults to
+            101.
+        recall_at: Values of k for R@k, at least 1. R@k is the share of queries with
+            a sample of their class among their k nearest (hit rate).
+        far_targets: Global false acceptance rates for which to give the threshold,
+            in (0, 1].
+        block_size: Queries in a block. Defaults to `None`: about 8 million pairs.
+        verbose: Whether to show a progress bar; `"auto"` shows it on long runs.
+
+    Returns:
+        An `Evaluation`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If shapes do not match, an argument is out of range, or OPIS is
+            not defined: fewer than two classes with a positive and a negative pair,
+            NaN or infinite embeddings, a `far_range` that the negative pairs cannot
+            resolve, or a calibration range of zero width. The latter group are
+            `keras_tcm.evaluation.UndefinedError`, a `ValueError`.
+
+    Example:
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.repeat(np.arange(20), 10)
+    >>> embeddings = rng.normal(size=(20, 32))[labels] + rng.normal(size=(200, 32))
+    >>> result = keras_tcm.evaluate_embeddings(embeddings, labels)
+    >>> result.operating_points[1].far <= 0.01
+    True
+
+    Reference:
+        - [Zhang et al., ICLR 2024](https://arxiv.org/abs/2307.04047)
+        - [Musgrave et al., ECCV 2020](https://arxiv.org/abs/2003.08505) (mAP@R)
+    """
+    far_range = _check_far_range(far_range)
+    if frr_range is not None and calibration_range is not None:
+        raise ValueError(
+            "`frr_range` and `calibration_range` must not both be given. "
+            f"Received: frr_range={frr_range}, calibration_range={calibration_range}"
+        )
+    if frr_range is not None:
+        frr_range = check_range("frr_range", frr_range, 0, 1)
+    if calibration_range is not None:
+        calibration_range = check_range("calibration_range", calibration_range, 0, 2)
+    beta = check_number("beta", beta, 0, open_low=True)
+    epsilon = check_number("epsilon", epsilon, 0, 1, open_low=True, open_high=True)
+    check_choice("distance", distance, DISTANCES)
+    num_thresholds = check_integer("num_thresholds", num_thresholds, 2)
+    recall_at = _check_recall_at(recall_at)
+    far_targets = _check_far_targets(far_targets)
+    if block_size is not None:
+        block_size = check_integer("block_size", block_size, 1)
+    check_choice("verbose", verbose, (True, False, "auto"))
+
+    queries, gallery, classes = _check_samples(
+        embeddings, labels, gallery_embeddings, gallery_labels
+    )
+    counter = PairCounter(queries, gallery, len(classes), block_size)
+    eligible = _eligible_classes(counter)
+    progress = _progress(counter.num_pairs, verbose)
+
+    with full_precision():
+        positive, negative = counter.global_histograms(progress)
+        bounds = _calibration_range(
+            positive, negative, far_range, frr_range, calibration_range, distance
+        )
+        thresholds = np.linspace(*bounds, num_thresholds)
+        points = [_operating_steps(negative, target) for target in far_targets]
+        accepted = np.concatenate(
+            [
+                accepted_steps(to_cosine(thresholds, distance)),
+                [0 if point is None else point + TIE_STEPS for point in points],
+            ]
+        ).astype(np.int64)
+        positives, negatives, recall, map_at_r = counter.class_counts_and_ranks(
+            accepted, recall_at, progress
+        )
+
+    num_positives = (counter.query_counts * counter.num_positives)[eligible]
+    num_negatives = (
+        counter.query_counts * (counter.num_columns - counter.gallery_counts)
+    )[eligible]
+    positives, negatives = positives[eligible], negatives[eligible]
+    utility = utility_curves(
+        positives[:, :num_thresholds],
+        num_positives,
+        negatives[:, :num_thresholds],
+        num_negatives,
+        beta,
+    )
+    operating_points = tuple(
+        _operating_point(
+            target,
+            point,
+            distance,
+            positive,
+            negative,
+            1.0 - positives[:, num_thresholds + i] / num_positives,
+            negatives[:, num_thresholds + i] / num_negatives,
+        )
+        for i, (target, point) in enumerate(zip(far_targets, points, strict=True))
+    )
+    per_class = opis_per_class(utility)
+    return Evaluation(
+        opis=float(per_class.mean()),
+        epsilon_opis=epsilon_opis(utility, epsilon),
+        opis_per_class=per_class,
+        recall=recall,
+        map_at_r=map_at_r,
+        eer=_equal_error_rate(positive, negative),
+        calibration_range=bounds,
+        thresholds=thresholds,
+        utility=utility,
+        classes=label_array([classes[code] for code in eligible]),
+        class_counts=counter.query_counts[eligible],
+        operating_points=operating_points,
+        num_samples=queries.size,
+        num_excluded_classes=int((counter.query_counts > 0).sum()) - len(eligible),
+        num_positive_pairs=int(positive.sum()),
+        num_negative_pairs=int(negative.sum()),
+        distance=distance,
+        beta=beta,
+        epsilon=epsilon,
+    )
+
+
+def _check_far_range(far_range: Any) -> tuple[float, float]:
+    low, high = check_range("far_range", far_range, 0, 1)
+    if low == 0:
+        raise ValueError(
+            "`far_range` must be above 0: no number of negative pairs resolves a FAR "
+            f"of 0. Received: far_range={far_range}"
+        )
+    return low, high
+
+
+def _check_recall_at(recall_at: Any) -> tuple[int, ...]:
+    if isinstance(recall_at, str) or not isinstance(recall_at, Sequence):
+        raise TypeError(
+            "`recall_at` must be a sequence of integers. "
+            f"Received: recall_at={recall_at!r}"
+        )
+    if not recall_at:
+        raise ValueError("`recall_at` must not be empty. Received: recall_at=()")
+    return tuple(check_integer("recall_at", k, 1) for k in recall_at)
+
+
+def _check_far_targets(far_targets: Any) -> tuple[float, ...]:
+    if isinstance(far_targets, str) or not isinstance(far_targets, Sequence):
+        raise TypeError(
+            "`far_targets` must be a sequence of numbers. "
+            f"Received: far_targets={far_targets!r}"
+        )
+    return tuple(
+        check_number("far_targets", target, 0, 1, open_low=True)
+        for target in far_targets
+    )
+
+
+def _check_samples(
+    embeddings: Any, labels: Any, gallery_embeddings: Any, gallery_labels: Any
+) -> tuple[Samples, Samples | None, list]:
+    """Check, number the classes and sort by class."""
+    if (gallery_embeddings is None) != (gallery_labels is None):
+        given, missing = "gallery_embeddings", "gallery_labels"
+        if gallery_embeddings is None:
+            given, missing = missing, given
+        raise ValueError(
+            f"`{missing}` must be given together with `{given}`. "
+            f"Received: {missing}=None"
+        )
+    vectors = check_embeddings("embeddings", embeddings)
+    known = check_labels("labels", labels, len(vectors))
+    if gallery_embeddings is None:
+        classes, (codes,) = encode_labels(known)
+        return Samples(vectors, codes), None, classes
+    gallery_vectors = check_embeddings("gallery_embeddings", gallery_embeddings)
+    gallery_known = check_labels("gallery_labels", gallery_labels, len(gallery_vectors))
+    if gallery_vectors.shape[1] != vectors.shape[1]:
+        raise ValueError(
+            "`gallery_embeddings` must have the dimension of `embeddings`, "
+            f"{vectors.shape[1]}. Received: "
+            f"gallery_embeddings.shape={gallery_vectors.shape}"
+        )
+    classes, (codes, gallery_codes) = encode_labels(known, gallery_known)
+    queries = Samples(vectors, codes)
+    if gallery_embeddings is embeddings:
+        # The same samples: a sample never pairs with itself.
+        if not np.array_equal(codes, gallery_codes):
+            raise ValueError(
+                "`gallery_labels` must equal `labels` where `gallery_embeddings` is "
+                "`embeddings`. Received: other labels"
+            )
+        return queries, None, classes
+    return queries, Samples(gallery_vectors, gallery_codes), classes
+
+
+def _eligible_classes(counter: PairCounter) -> np.ndarray:
+    has_pairs = (
+        (counter.query_counts > 0)
+        & (counter.num_positives > 0)
+        & (counter.gallery_counts < counter.num_columns)
+    )
+    eligible = np.flatnonzero(has_pairs)
+    if len(eligible) < 2:
+        raise UndefinedError(
+            "`labels` must have at least two classes with a positive and a negative "
+            f"pair. Received: {len(eligible)} such classes among "
+            f"{int((counter.query_counts > 0).sum())}"
+        )
+    return eligible
+
+
+def _calibration_range(
+    positive: np.ndarray,
+    negative: np.ndarray,
+    far_range: tuple[float, float],
+    frr_range: tuple[float, float] | None,
+    calibration_range: tuple[float, float] | None,
+    distance: str,
+) -> tuple[float, float]:
+    """Bounds of the calibration range, as distances of the named measure."""
+    if calibration_range is not None:
+        return calibration_range
+    if frr_range is not None:
+        name, histogram = "frr_range", positive
+        low, high = (1.0 - rate for rate in reversed(frr_range))
+    else:
+        name, histogram = "far_range", negative
+        low, high = far_range
+        num_negatives = int(negative.sum())
+        if low * num_negatives < 1:
+            raise UndefinedError(
+                "`far_range` must be resolvable: the smallest FAR that "
+                f"{num_negatives} negative pairs resolve is {1 / num_negatives:.3g}. "
+                f"Received: far_range={far_range}"
+            )
+    bounds = []
+    for share in (low, high):
+        below, above, fraction = quantile(histogram, share)
+        lower, upper = from_cosine(np.array([below, above]) / STEPS_PER_UNIT, distance)
+        bounds.append(float(lower + fraction * (upper - lower)))
+    if bounds[0] >= bounds[1]:
+        raise UndefinedError(
+            f"`{name}` must span a range of distances. Received: "
+            f"{name}={far_range if frr_range is None else frr_range}, both ends of "
+            f"which lie at distance {bounds[0]:.6g} (tied or collapsed embeddings); "
+            "give `calibration_range` to choose distances instead"
+        )
+    return bounds[0], bounds[1]
+
+
+def _operating_steps(negative: np.ndarray, target: float) -> int | None:
+    """Threshold in steps with the largest FAR up to `target`, or `None`."""
+    cumulative = np.cumsum(negative)
+    total = int(cumulative[-1])
+    acceptable = math.floor(target * total)
+    # Floor of a rounded product: 0.29 * 100 is 28.999...
+    if (acceptable + 1) / total <= target:
+        acceptable += 1
+    if acceptable < 1:
+        return None
+    if acceptable >= total:
+        return NUM_STEPS - 1
+    # Just below the first negative that would be one too many, with room for the tie
+    # tolerance on this side and for rounding on the user's.
+    breaking = int(np.searchsorted(cumulative, acceptable, side="right"))
+    steps = breaking - 2 * TIE_STEPS
+    return steps if steps >= 0 else None
+
+
+def _operating_point(
+    target: float,
+    steps: int | None,
+    distance: str,
+    positive: np.ndarray,
+    negative: np.ndarray,
+    per_class_frr: np.ndarray,
+    per_class_far: np.ndarray,
+) -> OperatingPoint:
+    if steps is None:
+        unknown = np.full(len(per_class_far), np.nan)
+        return OperatingPoint(
+            target, math.nan, math.nan, math.nan, unknown, unknown.copy()
+        )
+    last = steps + TIE_STEPS + 1
+    return OperatingPoint(
+        far_target=target,
+        threshold=float(from_cosine(steps / STEPS_PER_UNIT, distance)),
+        far=float(negative[:last].sum() / negative.sum()),
+        frr=float(positive[last:].sum() / positive.sum()),
+        per_class_far=per_class_far,
+        per_class_frr=per_class_frr,
+    )
+
+
+def _equal_error_rate(positive: np.ndarray, negative: np.ndarray) -> float:
+    far = np.cumsum(negative) / negative.sum()
+    frr = 1.0 - np.cumsum(positive) / positive.sum()
+    observed = np.flatnonzero(positive + negative)
+    nearest = observed[np.argmin(np.abs(far - frr)[observed])]
+    return float((far[nearest] + frr[nearest]) / 2)
+
+
+def _progress(num_pairs: int, verbose: bool | str) -> Callable[[int], None]:
+    """Return a function to call with the number of pairs just done."""
+    shown = num_pairs >= _LONG_RUN_PAIRS if verbose == "auto" else verbose
+    if not shown:
+        return lambda pairs: None
+    million = 10**6
+    bar = keras.utils.Progbar(math.ceil(num_pairs / million), unit_name="million pairs")
+    done = 0
+
+    def advance(pairs: int) -> None:
+        nonlocal done
+        done += pairs
+        finished = done >= num_pairs
+        bar.update(bar.target if finished else done // million, finalize=finished)
+
+    return advance
