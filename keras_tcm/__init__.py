@@ -2,9 +2,11 @@
 
 from keras_tcm import evaluation as evaluation
 from keras_tcm import losses as losses
+from keras_tcm import metrics as metrics
 from keras_tcm import ops as ops
 from keras_tcm.evaluation import Evaluation as Evaluation
 from keras_tcm.evaluation import evaluate_embeddings as evaluate_embeddings
 from keras_tcm.losses.tcm import TCM as TCM
+from keras_tcm.metrics.opis import OPIS as OPIS
 
 __version__ = "0.1.0"

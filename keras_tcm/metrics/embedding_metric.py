@@ -1,0 +1,144 @@
+"""The base class of the metrics on embeddings."""
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_tcm.metrics.tracing import is_traced
+from keras_tcm.ops.similarity import l2_normalize
+from keras_tcm.validation import check_integer
+
+
+class EmbeddingMetric(keras.metrics.Metric):
+    """Base class for metrics over all pairs of the samples seen since the last reset.
+
+    The state is a ring buffer of unit vectors and labels, so an update costs the copy
+    of a batch. `result` computes on the host, and only where there are values: inside
+    a compiled step (JAX, TensorFlow) it is NaN; Keras asks again, outside, for the
+    value of the epoch. Past `memory_size` samples the metric describes the most recent
+    ones, and warns once.
+
+    Subclasses implement `compute`.
+
+    Args:
+        memory_size: Samples kept, at least 2. Defaults to 8192.
+        name: Name of the metric.
+        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+    """
+
+    def __init__(
+        self, memory_size: int = 8192, name: str | None = None, dtype: Any = None
+    ) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.memory_size = check_integer("memory_size", memory_size, 2)
+        self._seen = self.add_variable((), "zeros", dtype="int32", name="seen")
+        self._embeddings: Any = None
+        self._labels: Any = None
+        self._has_warned = False
+
+    def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
+        """Compute the metric of the samples in memory.
+
+        Args:
+            embeddings: Unit vectors of shape `(n, d)`, `n >= 0`. Between two calls only
+                some rows change, usually.
+            labels: Shape `(n,)`.
+
+        Returns:
+            The value, NaN where it is not defined.
+        """
+        raise NotImplementedError
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Remember a batch.
+
+        Args:
+            y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
+            y_pred: Embeddings of any norm, shape `(batch, d)`.
+            sample_weight: Must be `None`: every pair counts once.
+        """
+        if sample_weight is not None:
+            raise ValueError(
+                "`sample_weight` must be None: every pair counts once. Give the metric "
+                "in `metrics`, not in `weighted_metrics`. Received: sample_weight of "
+                f"shape {tuple(ops.shape(sample_weight))}"
+            )
+        embeddings = ops.convert_to_tensor(y_pred)
+        labels = ops.convert_to_tensor(y_true)
+        if len(embeddings.shape) != 2:
+            raise ValueError(
+                "`y_pred` must have shape (batch, dimension). "
+                f"Received: y_pred.shape={tuple(embeddings.shape)}"
+            )
+        if len(labels.shape) == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if len(labels.shape) != 1:
+            raise ValueError(
+                "`y_true` must have shape (batch,) or (batch, 1). "
+                f"Received: y_true.shape={tuple(labels.shape)}"
+            )
+        if self._embeddings is None:
+            self._build(embeddings.shape[1], ops.dtype(labels))
+        if embeddings.shape[1] != self._embeddings.shape[1]:
+            raise ValueError(
+                "`y_pred` must keep its dimension, "
+                f"{self._embeddings.shape[1]}. "
+                f"Received: y_pred.shape={tuple(embeddings.shape)}"
+            )
+        # Of a batch larger than the memory, the end remains.
+        size = ops.shape(labels)[0]
+        embeddings = ops.cast(
+            l2_normalize(embeddings[-self.memory_size :]), self._embeddings.dtype
+        )
+        labels = ops.cast(labels[-self.memory_size :], self._labels.dtype)
+        kept = ops.shape(labels)[0]
+        seen = ops.convert_to_tensor(self._seen) + size
+        positions = ops.mod(
+            seen - kept + ops.arange(kept, dtype="int32"), self.memory_size
+        )[:, None]
+        for memory, rows in (self._embeddings, embeddings), (self._labels, labels):
+            memory.assign(
+                ops.scatter_update(ops.convert_to_tensor(memory), positions, rows)
+            )
+        self._seen.assign(seen)
+
+    def result(self) -> Any:
+        """Return the metric: a scalar tensor, NaN where it is not defined."""
+        seen = ops.convert_to_tensor(self._seen)
+        if self._embeddings is None or is_traced(seen):
+            return ops.convert_to_tensor(float("nan"), dtype=self.dtype)
+        count = int(seen)
+        if count > self.memory_size and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"{self.name} has seen {count} samples, more than memory_size="
+                f"{self.memory_size}: it describes the most recent {self.memory_size}.",
+                stacklevel=2,
+            )
+        count = min(count, self.memory_size)
+        embeddings = ops.convert_to_numpy(self._embeddings)[:count]
+        labels = ops.convert_to_numpy(self._labels)[:count]
+        value = float("nan")
+        if np.isfinite(embeddings).all():
+            value = self.compute(embeddings, labels)
+        return ops.convert_to_tensor(value, dtype=self.dtype)
+
+    def reset_state(self) -> None:
+        """Forget all samples."""
+        # What lies beyond the samples seen is never read.
+        self._seen.assign(ops.zeros((), dtype="int32"))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        return {**super().get_config(), "memory_size": self.memory_size}
+
+    def _build(self, dimension: int, label_dtype: str) -> None:
+        self._embeddings = self.add_variable(
+            (self.memory_size, dimension), "zeros", dtype="float32", name="embeddings"
+        )
+        self._labels = self.add_variable(
+            (self.memory_size,), "zeros", dtype=label_dtype, name="labels"
+        )

@@ -1,0 +1,71 @@
+"""Recall at k as a Keras metric."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_tcm.metrics.embedding_metric import EmbeddingMetric
+from keras_tcm.metrics.nearest_neighbors import NearestNeighbors
+from keras_tcm.validation import check_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_tcm")
+class RecallAtK(EmbeddingMetric):
+    """Share of samples with a sample of their class among their k nearest.
+
+    The hit rate that metric learning calls R@k, by cosine similarity, over all samples
+    seen since the last reset, up to `memory_size`; past that it is a sliding window
+    over the most recent ones and warns once. Samples whose class has no other sample
+    are left out. Ties count against the query.
+
+    Inside a compiled step of JAX or TensorFlow the value is NaN; epoch logs, History
+    and `evaluate` have it. NaN also where no sample has a positive.
+
+    Args:
+        k: Number of neighbours, at least 1. Defaults to 1.
+        memory_size: Samples kept, at least 2. Defaults to 8192.
+        name: Name of the metric. Defaults to `"recall_at_<k>"`.
+        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+
+    Raises:
+        ValueError: If `k` or `memory_size` is too small.
+        TypeError: If `k` or `memory_size` is not an integer.
+
+    Example:
+
+    >>> metric = keras_tcm.metrics.RecallAtK(1)
+    >>> metric.update_state([0, 0, 1], [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    >>> float(metric.result())
+    1.0
+    """
+
+    def __init__(
+        self,
+        k: int = 1,
+        memory_size: int = 8192,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self.k = check_integer("k", k, 1)
+        super().__init__(
+            memory_size=memory_size, name=name or f"recall_at_{k}", dtype=dtype
+        )
+        self._direction = "up"
+        self._neighbors = NearestNeighbors(self.k)
+
+    def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
+        """Compute the metric of the samples in memory."""
+        self._neighbors.follow(embeddings, labels)
+        neighbors = self._neighbors.indices
+        is_hit = (neighbors >= 0) & (labels[neighbors] == labels[:, None])
+        _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        has_positive = counts[inverse] > 1
+        if not has_positive.any():
+            return math.nan
+        return float(is_hit.any(axis=1)[has_positive].mean())
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        return {**super().get_config(), "k": self.k}

@@ -1,0 +1,25 @@
+"""Whether a tensor has a value yet."""
+
+from typing import Any
+
+import keras
+
+
+def is_traced(tensor: Any) -> bool:
+    """Tell a tensor inside a compiled or symbolic function from one with a value."""
+    if keras.ops.is_tensor(tensor) is False or isinstance(tensor, keras.KerasTensor):
+        return True
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.executing_eagerly()
+    if backend == "torch":
+        import torch
+
+        return tensor.device.type == "meta" or torch.compiler.is_compiling()
+    return False
