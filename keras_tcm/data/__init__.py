@@ -1,0 +1,5 @@
+"""Batches for metric learning."""
+
+from keras_tcm.data.class_balanced_sampler import (
+    ClassBalancedSampler as ClassBalancedSampler,
+)

@@ -1,0 +1,66 @@
+"""Arrays that are generated once and kept in a file."""
+
+import os
+import uuid
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+def cached_arrays(
+    file_name: str,
+    keys: Sequence[str],
+    generate: Callable[[], Arrays],
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Arrays:
+    """Reads arrays from an `.npz` file, or generates them and writes it.
+
+    Args:
+        file_name: Name of the file; it should change whenever the data do.
+        keys: The arrays to return.
+        generate: Called without arguments when there is no sound file. Returns all
+            arrays of the file.
+        data_dir: Folder of the file. Defaults to `keras_tcm` in `$KERAS_HOME`, or
+            in `~/.keras` where that is not set.
+
+    Returns:
+        The arrays named in `keys`.
+    """
+    path = _folder(data_dir) / file_name
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in keys}
+    except Exception:  # A missing, foreign or damaged file fails in many ways.
+        arrays = generate()
+    try:
+        _write(path, arrays)
+    except OSError as error:
+        warnings.warn(
+            f"{path} could not be written ({error}); the data will be generated "
+            "again next time. Pass a writable `data_dir` to keep them.",
+            stacklevel=2,
+        )
+    return {key: arrays[key] for key in keys}
+
+
+def _folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    if data_dir is not None:
+        return Path(data_dir).expanduser()
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "keras_tcm"
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    """Writes under another name and renames: readers never see half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with open(partial, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
