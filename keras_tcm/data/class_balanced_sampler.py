@@ -86,6 +86,9 @@ class ClassBalancedSampler(keras.utils.PyDataset):
             which `keras.utils.set_random_seed` makes reproducible.
         image_size: `(height, width)` to which images are resized. Required when
             `x` holds paths, and for nothing else. Defaults to `None`.
+        outputs: Names of the outputs of a model with several, such as
+            `("cosines", "embedding")`: the labels then come as a dictionary with
+            one entry each, as `fit` wants them. Defaults to `None`: plain labels.
         **kwargs: Keyword arguments of `keras.utils.PyDataset`: `workers`,
             `use_multiprocessing` and `max_queue_size`.
 
@@ -117,6 +120,7 @@ class ClassBalancedSampler(keras.utils.PyDataset):
         steps_per_epoch: int | None = None,
         seed: int | None = None,
         image_size: Sequence[int] | None = None,
+        outputs: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -129,6 +133,12 @@ class ClassBalancedSampler(keras.utils.PyDataset):
         if seed is None:
             seed = random.randrange(2**31)
         self.seed = check_integer("seed", seed, 0)
+
+        if isinstance(outputs, str):
+            raise TypeError(
+                f"`outputs` must be a sequence of names. Received: outputs={outputs!r}"
+            )
+        self.outputs = None if outputs is None else tuple(outputs)
 
         self._x = _to_numpy(x)
         self.image_size = self._check_samples(image_size)
@@ -229,7 +239,9 @@ class ClassBalancedSampler(keras.utils.PyDataset):
     def __len__(self) -> int:
         return self.steps_per_epoch
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(
+        self, index: int
+    ) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
         if not 0 <= index < len(self):
             raise IndexError(
                 f"`index` must be in [0, {len(self)}). Received: index={index}"
@@ -243,7 +255,10 @@ class ClassBalancedSampler(keras.utils.PyDataset):
                 for place, class_index in enumerate(self._schedule[index], first)
             ]
         )
-        return self._load(samples), self._labels[samples]
+        labels = self._labels[samples]
+        if self.outputs is None:
+            return self._load(samples), labels
+        return self._load(samples), dict.fromkeys(self.outputs, labels)
 
     def _load(self, samples: np.ndarray) -> np.ndarray:
         x = self._x[samples]

@@ -1,7 +1,7 @@
 """Exact evaluation of embeddings over all pairs."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -100,7 +100,8 @@ def evaluate_embeddings(
         num_thresholds: Evenly spaced distances in the range, at least 2. Defaults to
             101.
         recall_at: Values of k for R@k, at least 1. R@k is the share of queries with
-            a sample of their class among their k nearest (hit rate).
+            a sample of their class among their k nearest (hit rate). Queries without
+            any such sample are left out, here and in mAP@R.
         far_targets: Global false acceptance rates for which to give the threshold,
             in (0, 1].
         block_size: Queries in a block. Defaults to `None`: about 8 million pairs.
@@ -233,26 +234,25 @@ def _check_far_range(far_range: Any) -> tuple[float, float]:
 
 
 def _check_recall_at(recall_at: Any) -> tuple[int, ...]:
-    if isinstance(recall_at, str) or not isinstance(recall_at, Sequence):
-        raise TypeError(
-            "`recall_at` must be a sequence of integers. "
-            f"Received: recall_at={recall_at!r}"
-        )
-    if not recall_at:
+    values = _check_several("recall_at", recall_at, "integers")
+    if not values:
         raise ValueError("`recall_at` must not be empty. Received: recall_at=()")
-    return tuple(check_integer("recall_at", k, 1) for k in recall_at)
+    return tuple(check_integer("recall_at", k, 1) for k in values)
 
 
 def _check_far_targets(far_targets: Any) -> tuple[float, ...]:
-    if isinstance(far_targets, str) or not isinstance(far_targets, Sequence):
-        raise TypeError(
-            "`far_targets` must be a sequence of numbers. "
-            f"Received: far_targets={far_targets!r}"
-        )
     return tuple(
         check_number("far_targets", target, 0, 1, open_low=True)
-        for target in far_targets
+        for target in _check_several("far_targets", far_targets, "numbers")
     )
+
+
+def _check_several(name: str, values: Any, kind: str) -> tuple[Any, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"`{name}` must be a sequence of {kind}. Received: {name}={values!r}"
+        )
+    return tuple(values)
 
 
 def _check_samples(

@@ -158,9 +158,14 @@ class Evaluation:
         Raises:
             ValueError: If the file does not hold one.
         """
-        with open(path, encoding="utf-8") as file:
-            values = json.load(file)
-        if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
+        names = {"format", *(field.name for field in dataclasses.fields(cls))}
+        try:
+            with open(path, encoding="utf-8") as file:
+                values = json.load(file)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            values = None
+        is_evaluation = isinstance(values, dict) and values.keys() == names
+        if not is_evaluation or values.pop("format") != _FORMAT:
             raise ValueError(
                 f"`path` must be a file that `Evaluation.save` wrote. "
                 f"Received: path={os.fspath(path)!r}"

@@ -48,7 +48,8 @@ class CosineClassifier(keras.layers.Layer):
 
     Example:
     >>> layer = keras_tcm.layers.CosineClassifier(num_classes=10)
-    >>> layer(keras.random.normal((4, 64))).shape  # (4, 10)
+    >>> tuple(layer(keras.random.normal((4, 64))).shape)
+    (4, 10)
 
     Reference:
         - [Wang et al., 2017, NormFace](https://arxiv.org/abs/1704.06369)

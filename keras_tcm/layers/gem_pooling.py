@@ -47,7 +47,8 @@ class GeMPooling(keras.layers.Layer):
             input does not have four axes.
 
     Example:
-    >>> keras_tcm.layers.GeMPooling(p=3.0)(keras.ops.ones((2, 7, 7, 128))).shape
+    >>> layer = keras_tcm.layers.GeMPooling(p=3.0)
+    >>> tuple(layer(keras.ops.ones((2, 7, 7, 128))).shape)
     (2, 128)
 
     Reference:

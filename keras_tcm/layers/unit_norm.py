@@ -25,7 +25,9 @@ class UnitNorm(keras.layers.Layer):
         Tensor `(..., d)`, float32.
 
     Example:
-    >>> keras_tcm.layers.UnitNorm()([[3.0, 4.0]])  # [[0.6, 0.8]]
+    >>> layer = keras_tcm.layers.UnitNorm()
+    >>> keras.ops.convert_to_numpy(layer(np.array([[3.0, 4.0]]))).tolist()
+    [[0.6, 0.8]]
     """
 
     def __init__(self, **kwargs: Any) -> None:

@@ -42,6 +42,9 @@ class ArcFace(EmbeddingLoss):
     >>> model = keras_tcm.models.embedding_model(backbone, 64, num_classes=100)
     >>> model.compile("adam", loss={"cosines": keras_tcm.losses.ArcFace(),
     ...                             "embedding": keras_tcm.losses.TCM()})
+    >>> batches = keras_tcm.data.ClassBalancedSampler(
+    ...     x, y, classes_per_batch=4, samples_per_class=2,
+    ...     outputs=("cosines", "embedding"))
 
     Reference:
         - [Deng et al., CVPR 2019](https://arxiv.org/abs/1801.07698)

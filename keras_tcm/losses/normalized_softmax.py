@@ -37,6 +37,9 @@ class NormalizedSoftmax(EmbeddingLoss):
     >>> model = keras_tcm.models.embedding_model(backbone, 64, num_classes=100)
     >>> model.compile("adam", loss={"cosines": keras_tcm.losses.NormalizedSoftmax(),
     ...                             "embedding": keras_tcm.losses.TCM()})
+    >>> batches = keras_tcm.data.ClassBalancedSampler(
+    ...     x, y, classes_per_batch=4, samples_per_class=2,
+    ...     outputs=("cosines", "embedding"))
 
     Reference:
         - [Zhai and Wu, BMVC 2019](https://arxiv.org/abs/1811.12649)

@@ -7,7 +7,7 @@ import keras
 
 def is_traced(tensor: Any) -> bool:
     """Tell a tensor inside a compiled or symbolic function from one with a value."""
-    if keras.ops.is_tensor(tensor) is False or isinstance(tensor, keras.KerasTensor):
+    if isinstance(tensor, keras.KerasTensor):
         return True
     backend = keras.backend.backend()
     if backend == "jax":

@@ -26,7 +26,10 @@ def pair_masks(
 
     Example:
 
-    >>> positive, negative = pair_masks(labels, labels)
+    >>> labels = keras.ops.convert_to_tensor([7, 7, 9])
+    >>> positive, negative = keras_tcm.ops.pair_masks(labels, labels)
+    >>> int(keras.ops.sum(keras.ops.cast(positive, "int32")))
+    2
     """
     same_label = ops.equal(anchor_labels[:, None], partner_labels[None, :])
     anchors = ops.arange(ops.shape(anchor_labels)[0], dtype="int32") + first_anchor

@@ -22,7 +22,9 @@ def l2_normalize(x: Any) -> Any:
 
     Example:
 
-    >>> l2_normalize([[3.0, 4.0], [0.0, 0.0]])  # [[0.6, 0.8], [0.0, 0.0]]
+    >>> keras.ops.convert_to_numpy(
+    ...     keras_tcm.ops.l2_normalize([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
     """
     x = ops.convert_to_tensor(x)
     if ops.dtype(x) != "float64":
@@ -50,7 +52,9 @@ def cosine_similarities(x: Any, y: Any = None) -> Any:
 
     Example:
 
-    >>> cosine_similarities([[1.0, 0.0], [1.0, 1.0]], [[0.0, 2.0]])  # [[0], [0.707]]
+    >>> keras.ops.convert_to_numpy(keras_tcm.ops.cosine_similarities(
+    ...     [[1.0, 0.0], [3.0, 4.0]], [[0.0, 2.0]])).tolist()
+    [[0.0], [0.8]]
     """
     x = l2_normalize(x)
     y = x if y is None else l2_normalize(y)

@@ -238,6 +238,15 @@ def test_index_out_of_range_ends_an_iteration():
 X, Y = np.zeros((8, 3)), np.arange(8) // 2
 
 
+def test_labels_for_several_outputs():
+    plain = ClassBalancedSampler(X, Y, 2, 2, seed=3)[1]
+    x, y = ClassBalancedSampler(X, Y, 2, 2, seed=3, outputs=("a", "b"))[1]
+    np.testing.assert_array_equal(x, plain[0])
+    assert list(y) == ["a", "b"]
+    for labels in y.values():
+        np.testing.assert_array_equal(labels, plain[1])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -265,6 +274,7 @@ X, Y = np.zeros((8, 3)), np.arange(8) // 2
         ({"x": ["a.png"] * 8, "image_size": (3,)}, "`image_size` must be .*height"),
         ({"x": ["a.png"] * 8, "image_size": (0, 3)}, "`image_size` must be .*height"),
         ({"image_size": (3, 3)}, "`image_size` must be None unless"),
+        ({"outputs": "embedding"}, "`outputs` must be a sequence of names"),
     ],
 )
 def test_wrong_arguments(arguments, message):
