@@ -1,5 +1,6 @@
 """keras_tcm: one distance threshold that means the same for every class."""
 
+from keras_tcm import callbacks as callbacks
 from keras_tcm import data as data
 from keras_tcm import datasets as datasets
 from keras_tcm import evaluation as evaluation
@@ -8,6 +9,7 @@ from keras_tcm import losses as losses
 from keras_tcm import metrics as metrics
 from keras_tcm import models as models
 from keras_tcm import ops as ops
+from keras_tcm import visualization as visualization
 from keras_tcm.evaluation import Evaluation as Evaluation
 from keras_tcm.evaluation import evaluate_embeddings as evaluate_embeddings
 from keras_tcm.losses.tcm import TCM as TCM

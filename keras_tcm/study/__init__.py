@@ -1,0 +1,1 @@
+"""Comparisons of models trained with and without TCM, and the command line."""
