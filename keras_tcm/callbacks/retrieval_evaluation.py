@@ -1,5 +1,6 @@
 """Exact evaluation at the end of an epoch."""
 
+import inspect
 import math
 import warnings
 from typing import Any
@@ -39,6 +40,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
 
     Raises:
         ValueError: If `every` or `batch_size` is below 1.
+        TypeError: If `options` has a name that `evaluate_embeddings` does not know.
         KeyError: During `fit`, if the model has no output of that name.
 
     Example:
@@ -69,6 +71,8 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         self.batch_size = check_integer("batch_size", batch_size, 1)
         self.prefix = prefix
         self.output = output
+        # A misspelt option must not wait for the end of the first epoch.
+        inspect.signature(evaluate_embeddings).bind(x, y, **options)
         self.options = {"verbose": False, **options}
         self.evaluation: Evaluation | None = None
 

@@ -14,9 +14,9 @@ from keras_tcm.evaluation.pair_counts import (
     NUM_STEPS,
     STEPS_PER_UNIT,
     TIE_STEPS,
+    Distribution,
     PairCounter,
     accepted_steps,
-    quantile,
 )
 from keras_tcm.evaluation.precision import full_precision
 from keras_tcm.evaluation.samples import Samples, check_embeddings
@@ -159,7 +159,7 @@ def evaluate_embeddings(
     progress = _progress(counter.num_pairs, verbose)
 
     with full_precision():
-        positive, negative = counter.global_histograms(progress)
+        positive, negative = counter.global_distributions(progress)
         bounds = _calibration_range(
             positive, negative, far_range, frr_range, calibration_range, distance
         )
@@ -215,8 +215,8 @@ def evaluate_embeddings(
         operating_points=operating_points,
         num_samples=queries.size,
         num_excluded_classes=int((counter.query_counts > 0).sum()) - len(eligible),
-        num_positive_pairs=int(positive.sum()),
-        num_negative_pairs=int(negative.sum()),
+        num_positive_pairs=positive.size,
+        num_negative_pairs=negative.size,
         distance=distance,
         beta=beta,
         epsilon=epsilon,
@@ -310,8 +310,8 @@ def _eligible_classes(counter: PairCounter) -> np.ndarray:
 
 
 def _calibration_range(
-    positive: np.ndarray,
-    negative: np.ndarray,
+    positive: Distribution,
+    negative: Distribution,
     far_range: tuple[float, float],
     frr_range: tuple[float, float] | None,
     calibration_range: tuple[float, float] | None,
@@ -321,21 +321,20 @@ def _calibration_range(
     if calibration_range is not None:
         return calibration_range
     if frr_range is not None:
-        name, histogram = "frr_range", positive
+        name, pairs = "frr_range", positive
         low, high = (1.0 - rate for rate in reversed(frr_range))
     else:
-        name, histogram = "far_range", negative
+        name, pairs = "far_range", negative
         low, high = far_range
-        num_negatives = int(negative.sum())
-        if low * num_negatives < 1:
+        if low * negative.size < 1:
             raise UndefinedError(
                 "`far_range` must be resolvable: the smallest FAR that "
-                f"{num_negatives} negative pairs resolve is {1 / num_negatives:.3g}. "
+                f"{negative.size} negative pairs resolve is {1 / negative.size:.3g}. "
                 f"Received: far_range={far_range}"
             )
     bounds = []
     for share in (low, high):
-        below, above, fraction = quantile(histogram, share)
+        below, above, fraction = pairs.quantile(share)
         lower, upper = from_cosine(np.array([below, above]) / STEPS_PER_UNIT, distance)
         bounds.append(float(lower + fraction * (upper - lower)))
     if bounds[0] >= bounds[1]:
@@ -348,22 +347,19 @@ def _calibration_range(
     return bounds[0], bounds[1]
 
 
-def _operating_steps(negative: np.ndarray, target: float) -> int | None:
+def _operating_steps(negative: Distribution, target: float) -> int | None:
     """Threshold in steps with the largest FAR up to `target`, or `None`."""
-    cumulative = np.cumsum(negative)
-    total = int(cumulative[-1])
-    acceptable = math.floor(target * total)
+    acceptable = math.floor(target * negative.size)
     # Floor of a rounded product: 0.29 * 100 is 28.999...
-    if (acceptable + 1) / total <= target:
+    if (acceptable + 1) / negative.size <= target:
         acceptable += 1
     if acceptable < 1:
         return None
-    if acceptable >= total:
+    if acceptable >= negative.size:
         return NUM_STEPS - 1
     # Just below the first negative that would be one too many, with room for the tie
     # tolerance on this side and for rounding on the user's.
-    breaking = int(np.searchsorted(cumulative, acceptable, side="right"))
-    steps = breaking - 2 * TIE_STEPS
+    steps = negative.order_statistic(acceptable) - 2 * TIE_STEPS
     return steps if steps >= 0 else None
 
 
@@ -371,8 +367,8 @@ def _operating_point(
     target: float,
     steps: int | None,
     distance: str,
-    positive: np.ndarray,
-    negative: np.ndarray,
+    positive: Distribution,
+    negative: Distribution,
     per_class_frr: np.ndarray,
     per_class_far: np.ndarray,
 ) -> OperatingPoint:
@@ -381,22 +377,21 @@ def _operating_point(
         return OperatingPoint(
             target, math.nan, math.nan, math.nan, unknown, unknown.copy()
         )
-    last = steps + TIE_STEPS + 1
     return OperatingPoint(
         far_target=target,
         threshold=float(from_cosine(steps / STEPS_PER_UNIT, distance)),
-        far=float(negative[:last].sum() / negative.sum()),
-        frr=float(positive[last:].sum() / positive.sum()),
+        far=float(negative.share_up_to(steps + TIE_STEPS)),
+        frr=float(1.0 - positive.share_up_to(steps + TIE_STEPS)),
         per_class_far=per_class_far,
         per_class_frr=per_class_frr,
     )
 
 
-def _equal_error_rate(positive: np.ndarray, negative: np.ndarray) -> float:
-    far = np.cumsum(negative) / negative.sum()
-    frr = 1.0 - np.cumsum(positive) / positive.sum()
-    observed = np.flatnonzero(positive + negative)
-    nearest = observed[np.argmin(np.abs(far - frr)[observed])]
+def _equal_error_rate(positive: Distribution, negative: Distribution) -> float:
+    observed = np.union1d(positive.steps, negative.steps)
+    far = negative.share_up_to(observed)
+    frr = 1.0 - positive.share_up_to(observed)
+    nearest = np.argmin(np.abs(far - frr))
     return float((far[nearest] + frr[nearest]) / 2)
 
 

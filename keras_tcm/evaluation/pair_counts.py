@@ -70,16 +70,16 @@ class PairCounter:
         self.num_columns = self._gallery.size
         self.num_positives = self.gallery_counts - (0 if self._is_separate else 1)
 
-    def global_histograms(
+    def global_distributions(
         self, progress: Callable[[int], None]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple["Distribution", "Distribution"]:
         """Count all positive and all negative pairs by distance, each pair once.
 
         Args:
             progress: Called after each block with the number of its pairs.
 
         Returns:
-            Two int64 arrays of length `NUM_STEPS`.
+            The distances of the positive and of the negative pairs.
         """
         total = np.zeros(NUM_STEPS + 1, np.int64)
         positive = np.zeros(NUM_STEPS + 1, np.int64)
@@ -99,7 +99,7 @@ class PairCounter:
                 minlength=NUM_STEPS + 1,
             )
             progress(steps.size)
-        return positive[:-1], (total - positive)[:-1]
+        return Distribution(positive[:-1]), Distribution((total - positive)[:-1])
 
     def class_counts_and_ranks(
         self,
@@ -122,8 +122,9 @@ class PairCounter:
         cuts = np.unique(accepted)
         # Distance in steps -> number of cuts below it, so that cut number c accepts
         # the pairs in bins up to c.
-        bin_of_step = np.searchsorted(cuts, np.arange(NUM_STEPS)).astype(np.int64)
         num_bins = len(cuts) + 1
+        ends = np.clip(np.append(cuts + 1, NUM_STEPS), 0, NUM_STEPS)
+        bin_of_step = np.repeat(np.arange(num_bins), np.diff(ends, prepend=0))
         total = np.zeros((self._num_classes, num_bins), np.int64)
         positive = np.zeros((self._num_classes, num_bins), np.int64)
         hits = dict.fromkeys(recall_at, 0)
@@ -223,20 +224,44 @@ class PairCounter:
             yield positive_ranks(distances, nearest[rows])
 
 
-def quantile(histogram: np.ndarray, share: float) -> tuple[int, int, float]:
-    """Order statistics around a quantile of distances in steps.
+class Distribution:
+    """How many pairs lie at each distance, for the distances that occur.
 
     Args:
         histogram: Counts by distance in steps.
-        share: The quantile, in [0, 1].
 
-    Returns:
-        The distances in steps just below and just above the quantile, and how far
-        between them it lies, in [0, 1).
+    Attributes:
+        steps: The distances that occur, increasing.
+        cumulative: Pairs up to each of them.
+        size: Number of pairs.
     """
-    cumulative = np.cumsum(histogram)
-    position = share * (int(cumulative[-1]) - 1)
-    lower = math.floor(position)
-    upper = min(lower + 1, int(cumulative[-1]) - 1)
-    below, above = np.searchsorted(cumulative, [lower, upper], side="right")
-    return int(below), int(above), position - lower
+
+    def __init__(self, histogram: np.ndarray) -> None:
+        self.steps = np.flatnonzero(histogram)
+        self.cumulative = np.cumsum(histogram[self.steps])
+        self.size = int(self.cumulative[-1]) if len(self.steps) else 0
+
+    def share_up_to(self, steps: np.ndarray | int) -> np.ndarray:
+        """Share of the pairs whose distance is at most `steps`."""
+        counts = np.concatenate([[0], self.cumulative])
+        return counts[np.searchsorted(self.steps, steps, side="right")] / self.size
+
+    def order_statistic(self, index: int) -> int:
+        """Distance of the pair with `index` pairs before it."""
+        return int(self.steps[np.searchsorted(self.cumulative, index, side="right")])
+
+    def quantile(self, share: float) -> tuple[int, int, float]:
+        """Order statistics around a quantile.
+
+        Args:
+            share: The quantile, in [0, 1].
+
+        Returns:
+            The distances just below and just above the quantile, and how far between
+            them it lies, in [0, 1).
+        """
+        position = share * (self.size - 1)
+        lower = math.floor(position)
+        upper = min(lower + 1, self.size - 1)
+        below, above = self.order_statistic(lower), self.order_statistic(upper)
+        return below, above, position - lower

@@ -80,6 +80,12 @@ class EmbeddingMetric(keras.metrics.Metric):
                 "`y_true` must have shape (batch,) or (batch, 1). "
                 f"Received: y_true.shape={tuple(labels.shape)}"
             )
+        sizes = labels.shape[0], embeddings.shape[0]
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise ValueError(
+                "`y_true` must have as many rows as `y_pred`, "
+                f"{sizes[1]}. Received: y_true.shape={tuple(labels.shape)}"
+            )
         if self._embeddings is None:
             self._build(embeddings.shape[1], ops.dtype(labels))
         if embeddings.shape[1] != self._embeddings.shape[1]:
@@ -139,6 +145,9 @@ class EmbeddingMetric(keras.metrics.Metric):
         self._embeddings = self.add_variable(
             (self.memory_size, dimension), "zeros", dtype="float32", name="embeddings"
         )
+        # The widest integers that the backend has: a later batch may need them.
+        if keras.backend.is_int_dtype(label_dtype):
+            label_dtype = "int32" if keras.backend.backend() == "jax" else "int64"
         self._labels = self.add_variable(
             (self.memory_size,), "zeros", dtype=label_dtype, name="labels"
         )

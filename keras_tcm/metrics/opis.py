@@ -14,7 +14,9 @@ from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
 from keras_tcm.validation import check_choice, check_number, check_range
 
 _NUM_THRESHOLDS = 101
-# A narrower calibration range is evaluated exactly instead of from the histograms.
+# Below this many samples, or bins in the calibration range, binning shows: the metric
+# is evaluated exactly instead.
+_MIN_SAMPLES = 1024
 _MIN_BINS_IN_RANGE = 50
 
 
@@ -30,7 +32,8 @@ class OPIS(EmbeddingMetric):
     It is computed over all pairs of all samples seen since the last reset, whatever
     the batch size, up to `memory_size` samples; past that it is a sliding window over
     the most recent ones and warns once. The value agrees with `evaluate_embeddings`
-    within 1% (distances are counted in 2,048 bins).
+    within 1% (it is the same below 1,024 samples; from there on, distances are counted
+    in 2,048 bins).
 
     Inside a compiled step of JAX or TensorFlow there is no value to compute with: the
     progress bar shows NaN until the end of the epoch; epoch logs, History and
@@ -103,6 +106,10 @@ class OPIS(EmbeddingMetric):
 
     def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         """Compute the metric of the samples in memory."""
+        if not len(labels):
+            return math.nan
+        if len(labels) < _MIN_SAMPLES:
+            return self._compute_exactly(embeddings, labels)
         self._histograms.follow(embeddings, labels)
         positive = self._histograms.positive
         negative = self._histograms.all_pairs - positive
@@ -150,13 +157,14 @@ class OPIS(EmbeddingMetric):
             ends = np.array(self.calibration_range)
             low, high = _bin_of_cosine(to_cosine(ends, self.distance))
             return float(low), float(high)
-        # Each pair was counted from both ends.
-        if self.far_range[0] * negative.sum() / 2 < 1:
+        # Each pair was counted from both of its ends.
+        below = np.concatenate([[0], np.cumsum(negative)]) / 2
+        if self.far_range[0] * below[-1] < 1:
             return None
-        below = np.concatenate([[0], np.cumsum(negative)])
-        low, high = np.interp(
-            np.array(self.far_range) * below[-1], below, np.arange(NUM_BINS + 1)
-        )
+        # The pair with p pairs before it is taken to lie in the middle of its share of
+        # the bin.
+        ranks = np.array(self.far_range) * (below[-1] - 1) + 0.5
+        low, high = np.interp(ranks, below, np.arange(NUM_BINS + 1))
         return float(low), float(high)
 
     def _compute_exactly(self, embeddings: np.ndarray, labels: np.ndarray) -> float:

@@ -15,7 +15,6 @@ class PairHistograms:
     Every pair is counted from both of its ends.
 
     Attributes:
-        classes: The labels that own a row, in order of appearance.
         all_pairs: Counts of shape `(classes, NUM_BINS)`.
         positive: The part of them that is pairs inside the class.
     """

@@ -4,7 +4,6 @@ import argparse
 import importlib.util
 import pathlib
 import sys
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -122,7 +121,10 @@ def _demo(args: argparse.Namespace) -> None:
         steps=args.steps,
         seed=args.seed,
     )
-    evaluations = run_demo(args.out, settings, args.data_dir)
+    try:
+        evaluations = run_demo(args.out, settings, args.data_dir)
+    except OSError as error:
+        raise _UsageError(error) from None
     print()
     print_table(evaluations)
     print(f"Written to {args.out}")
@@ -148,25 +150,31 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(result.summary())
     name = args.file.stem
     print_table({name: result})
-    write_report(args.out, {name: result})
+    try:
+        write_report(args.out, {name: result})
+    except OSError as error:
+        raise _UsageError(error) from None
     print(f"Written to {args.out}")
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    names = ("embeddings", "labels", "gallery_embeddings", "gallery_labels")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise _UsageError(f"{path} is a single array, not an .npz archive")
-            missing = {"embeddings", "labels"} - set(archive.files)
-            if missing:
-                raise _UsageError(
-                    f"{path} must hold the arrays `embeddings` and `labels`. Received: "
-                    + (", ".join(archive.files) or "no arrays")
-                )
-            names = ("embeddings", "labels", "gallery_embeddings", "gallery_labels")
-            return {name: archive[name] for name in names if name in archive.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise _UsageError(f"{path} is a single array, not an .npz archive")
+        with archive:
+            arrays = {name: archive[name] for name in names if name in archive.files}
+            found = ", ".join(archive.files) or "no arrays"
+    except _UsageError:
+        raise
+    except Exception as error:  # A damaged file fails in many ways.
         raise _UsageError(f"cannot read {path}: {error}") from None
+    if not {"embeddings", "labels"} <= arrays.keys():
+        raise _UsageError(
+            f"{path} must hold the arrays `embeddings` and `labels`. Received: {found}"
+        )
+    return arrays
 
 
 def _check_out(path: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from keras_tcm.evaluation import Evaluation, OperatingPoint
@@ -66,7 +67,7 @@ def print_table(evaluations: Mapping[str, Evaluation]) -> None:
     """Print the comparison table to the terminal."""
     table = Table()
     for column in _header(evaluations):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(escape(column), justify="right" if column else "left")
     for row in table_rows(evaluations):
         table.add_row(*row)
     Console().print(table)

@@ -121,7 +121,8 @@ def plot_utility_comparison(
     )
     for ax, (name, evaluation) in zip(axes[0], evaluations.items(), strict=True):
         plot_utility(evaluation, ax=ax)
-        ax.set_title(f"{name}\n{ax.get_title()}")
+        # A dollar sign in a name is not the start of a formula.
+        ax.set_title(f"{name}\n{ax.get_title()}", parse_math=False)
     axes[0, 0].set_ylim(
         min(_lower_limit(evaluation.utility) for evaluation in evaluations.values())
     )

@@ -1,0 +1,285 @@
+"""The callback logs what the evaluator finds, where the other callbacks see it."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_tcm import TCM, evaluate_embeddings
+from keras_tcm.callbacks import RetrievalEvaluation
+
+BACKEND = keras.backend.backend()
+NAMES = (
+    "opis",
+    "epsilon_opis",
+    "map_at_r",
+    "eer",
+    "recall_at_1",
+    "recall_at_2",
+    "recall_at_4",
+    "recall_at_8",
+)
+
+
+def samples(num_classes=12, per_class=8, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.repeat(np.arange(num_classes), per_class))
+    centres = rng.normal(size=(num_classes, 6))
+    x = centres[y] + 0.7 * rng.normal(size=(len(y), 6))
+    return x.astype("float32"), y
+
+
+X, Y = samples()
+X_VAL, Y_VAL = samples(seed=1)
+
+
+def compiled_model(learning_rate=0.01):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    model.compile(keras.optimizers.Adam(learning_rate), loss=TCM())
+    return model
+
+
+def fit(model, *callbacks, epochs=1, **options):
+    options = {"batch_size": 48, "verbose": 0, **options}
+    return model.fit(X, Y, epochs=epochs, callbacks=list(callbacks), **options)
+
+
+def end_epoch(callback):
+    """What `fit` does at the end of the first epoch, without the training."""
+    callback.set_model(MODEL)
+    callback.on_epoch_end(0, {})
+
+
+def figures(result):
+    return {
+        "opis": result.opis,
+        "epsilon_opis": result.epsilon_opis,
+        "map_at_r": result.map_at_r,
+        "eer": result.eer,
+        **{f"recall_at_{k}": value for k, value in result.recall.items()},
+    }
+
+
+MODEL = compiled_model()
+
+
+class Recorder(keras.callbacks.Callback):
+    """Evaluates after every epoch by itself, and keeps the logs it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.logs, self.expected = [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logs.append(dict(logs))
+        embeddings = self.model.predict(X_VAL, verbose=0)
+        self.expected.append(figures(evaluate_embeddings(embeddings, Y_VAL)))
+
+
+def test_logs_are_those_of_the_evaluator_at_every_epoch():
+    callback, recorder = RetrievalEvaluation(X_VAL, Y_VAL), Recorder()
+    history = fit(compiled_model(), callback, recorder, epochs=3).history
+    for epoch, expected in enumerate(recorder.expected):
+        assert set(expected) == set(NAMES)
+        for name, value in expected.items():
+            assert history[f"val_{name}"][epoch] == pytest.approx(value, rel=1e-4)
+            assert recorder.logs[epoch][f"val_{name}"] == history[f"val_{name}"][epoch]
+    assert history["val_opis"][0] != history["val_opis"][2]
+    assert callback.evaluation.opis == history["val_opis"][-1]
+    assert all(isinstance(history[f"val_{name}"][0], float) for name in NAMES)
+
+
+def test_prefix():
+    callback = RetrievalEvaluation(X_VAL, Y_VAL, prefix="unseen_")
+    history = fit(compiled_model(), callback).history
+    assert set(history) == {"loss", *(f"unseen_{name}" for name in NAMES)}
+
+
+def test_beside_validation_data():
+    callback = RetrievalEvaluation(X_VAL, Y_VAL)
+    history = fit(
+        compiled_model(), callback, validation_data=(X_VAL, Y_VAL), epochs=2
+    ).history
+    assert set(history) == {"loss", "val_loss", *(f"val_{name}" for name in NAMES)}
+    assert len(history["val_opis"]) == len(history["val_loss"]) == 2
+
+
+def test_every_second_epoch():
+    recorder = Recorder()
+    callback = RetrievalEvaluation(X_VAL, Y_VAL, every=2)
+    history = fit(compiled_model(), callback, recorder, epochs=5).history
+    assert ["val_opis" in logs for logs in recorder.logs] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    expected = [recorder.expected[epoch]["opis"] for epoch in (1, 3)]
+    assert history["val_opis"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_early_stopping_and_checkpoint_listed_after_it(tmp_path):
+    """Without learning nothing improves after the first epoch."""
+    path = tmp_path / "best.weights.h5"
+    checkpoint = keras.callbacks.ModelCheckpoint(
+        path,
+        monitor="val_opis",
+        mode="min",
+        save_best_only=True,
+        save_weights_only=True,
+    )
+    stopping = keras.callbacks.EarlyStopping("val_opis", mode="min", patience=2)
+    history = fit(
+        compiled_model(learning_rate=0.0),
+        RetrievalEvaluation(X_VAL, Y_VAL),
+        stopping,
+        checkpoint,
+        epochs=9,
+    ).history
+    assert len(history["val_opis"]) == 3
+    assert stopping.best == checkpoint.best == pytest.approx(history["val_opis"][0])
+    assert path.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_model_with_a_dictionary_of_outputs():
+    inputs = keras.Input((6,))
+    outputs = {
+        "other": keras.layers.Dense(3, name="other")(inputs),
+        "embedding": keras.layers.Dense(4, name="embedding")(inputs),
+    }
+    model = keras.Model(inputs, outputs)
+    model.compile(loss={"embedding": TCM()})
+    callbacks = [
+        RetrievalEvaluation(X_VAL, Y_VAL),
+        RetrievalEvaluation(X_VAL, Y_VAL, output="other", prefix="other_"),
+    ]
+    history = model.fit(X, {"embedding": Y}, callbacks=callbacks, verbose=0).history
+    predictions = model.predict(X_VAL, verbose=0)
+    for prefix, output in ("val_", "embedding"), ("other_", "other"):
+        expected = evaluate_embeddings(predictions[output], Y_VAL).opis
+        assert history[prefix + "opis"][0] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(KeyError, match="missing"):
+        model.fit(
+            X,
+            {"embedding": Y},
+            callbacks=[RetrievalEvaluation(X_VAL, Y_VAL, output="missing")],
+            verbose=0,
+        )
+
+
+def test_options_are_those_of_the_evaluator():
+    options = {
+        "far_range": (0.05, 0.3),
+        "distance": "euclidean",
+        "beta": 2.0,
+        "epsilon": 0.3,
+        "recall_at": (1, 3),
+    }
+    model = compiled_model()
+    history = fit(model, RetrievalEvaluation(X_VAL, Y_VAL, **options)).history
+    expected = evaluate_embeddings(model.predict(X_VAL, verbose=0), Y_VAL, **options)
+    assert set(history) == {
+        "loss",
+        *(f"val_{name}" for name in (*NAMES[:4], "recall_at_1", "recall_at_3")),
+    }
+    for name, value in figures(expected).items():
+        assert history[f"val_{name}"][0] == pytest.approx(value, rel=1e-4)
+
+
+def test_gallery_option():
+    model = compiled_model(learning_rate=0.0)
+    gallery = model.predict(X, verbose=0)
+    options = {"gallery_embeddings": gallery, "gallery_labels": Y}
+    history = fit(model, RetrievalEvaluation(X_VAL, Y_VAL, **options)).history
+    expected = evaluate_embeddings(model.predict(X_VAL, verbose=0), Y_VAL, **options)
+    assert history["val_opis"][0] == pytest.approx(expected.opis, rel=1e-4)
+
+
+def test_string_labels_and_batch_size():
+    labels = [f"class {label}" for label in Y_VAL]
+    model = compiled_model()
+    callback = RetrievalEvaluation(X_VAL, labels, batch_size=7)
+    history = fit(model, callback).history
+    expected = evaluate_embeddings(model.predict(X_VAL, verbose=0), Y_VAL)
+    assert history["val_opis"][0] == pytest.approx(expected.opis, rel=1e-4)
+    assert "class 3" in callback.evaluation.classes
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return X_VAL[16 * index : 16 * (index + 1)]
+
+
+def test_samples_in_a_py_dataset():
+    model = compiled_model()
+    history = fit(model, RetrievalEvaluation(Batches(), Y_VAL)).history
+    expected = evaluate_embeddings(model.predict(X_VAL, verbose=0), Y_VAL)
+    assert history["val_opis"][0] == pytest.approx(expected.opis, rel=1e-4)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.data is TensorFlow's")
+def test_samples_in_a_tf_dataset():
+    import tensorflow as tf
+
+    model = compiled_model()
+    dataset = tf.data.Dataset.from_tensor_slices(X_VAL).batch(20)
+    history = fit(model, RetrievalEvaluation(dataset, Y_VAL)).history
+    expected = evaluate_embeddings(model.predict(X_VAL, verbose=0), Y_VAL)
+    assert history["val_opis"][0] == pytest.approx(expected.opis, rel=1e-4)
+
+
+@pytest.mark.parametrize("collapsed_to", [1.0, np.nan])
+def test_undefined_is_nan_with_a_warning_and_training_goes_on(collapsed_to):
+    model = compiled_model(learning_rate=0.0)
+    kernel, bias = model.layers[-1].weights
+    kernel.assign(np.zeros(kernel.shape))
+    bias.assign(np.full(bias.shape, collapsed_to))
+    callback, recorder = RetrievalEvaluation(X_VAL, Y_VAL), Recorder()
+    recorder.on_epoch_end = lambda epoch, logs=None: recorder.logs.append(dict(logs))
+    with pytest.warns(UserWarning, match="has no evaluation") as caught:
+        history = fit(model, callback, recorder, epochs=2).history
+    messages = [str(warning.message) for warning in caught]
+    assert sum(message.startswith("Epoch ") for message in messages) == 2
+    assert len(history["loss"]) == 2
+    for name in NAMES:
+        assert np.isnan(history[f"val_{name}"]).all()
+        assert np.isnan(recorder.logs[0][f"val_{name}"])
+    assert callback.evaluation is None
+
+
+def test_a_mistake_in_the_labels_is_an_error():
+    with pytest.raises(ValueError, match="`labels`"):
+        end_epoch(RetrievalEvaluation(X_VAL, Y_VAL[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"every": 0}, "every"),
+        ({"every": 1.5}, "every"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": "all"}, "batch_size"),
+    ],
+)
+def test_bad_arguments(options, argument):
+    with pytest.raises((ValueError, TypeError), match=rf"`{argument}`.*Received: "):
+        RetrievalEvaluation(X_VAL, Y_VAL, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"recal_at": (1,)}, "recal_at"),
+        ({"far_range": (0.1, 0.01)}, r"`far_range`.*Received: "),
+        ({"recall_at": (0,)}, r"`recall_at`.*Received: "),
+    ],
+)
+def test_bad_options_of_the_evaluator_are_errors(options, named):
+    """They are mistakes, unlike embeddings that leave a figure undefined."""
+    with pytest.raises((ValueError, TypeError), match=named):
+        end_epoch(RetrievalEvaluation(X_VAL, Y_VAL, **options))
