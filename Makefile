@@ -7,7 +7,7 @@ WORKERS ?= 2
 
 VENV := .venv
 DEMO_VENV := .venv-demo
-BIN := $(CURDIR)/$(VENV)/bin
+BIN := $(VENV)/bin
 
 # Each of the pytest workers would otherwise take all cores.
 TEST_ENV := TF_CPP_MIN_LOG_LEVEL=2 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
