@@ -43,9 +43,9 @@ class DemoSettings:
     """
 
     loss: str = "smooth_ap"
-    positive_margin: float = 0.8
-    negative_margin: float = 0.4
-    tcm_weight: float = 0.5
+    positive_margin: float = 0.7
+    negative_margin: float = 0.3
+    tcm_weight: float = 0.2
     steps: int = 1600
     seed: int = 0
 
