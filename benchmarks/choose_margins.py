@@ -42,7 +42,7 @@ def main() -> None:
     """Print one JSON line per training."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loss", choices=BASE_LOSSES, default="smooth_ap")
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--settings",

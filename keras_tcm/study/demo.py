@@ -46,7 +46,7 @@ class DemoSettings:
     positive_margin: float = 0.7
     negative_margin: float = 0.3
     tcm_weight: float = 0.2
-    steps: int = 1600
+    steps: int = 2000
     seed: int = 0
 
 
