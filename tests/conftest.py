@@ -1,6 +1,7 @@
 """Shared fixtures. The backend is chosen by KERAS_BACKEND, one per process."""
 
 import importlib.util
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import settings
 if importlib.util.find_spec("torch"):
     # PyTorch is the peers' framework in every process, and crashes when it is loaded
     # after TensorFlow.
-    import torch  # noqa: F401
+    import torch
 
 import keras
 
@@ -90,3 +91,14 @@ def value_and_grad():
 def pml():
     """pytorch-metric-learning, the peer of the losses."""
     return pytest.importorskip("pytorch_metric_learning")
+
+
+@pytest.fixture
+def torch_compiler():
+    """Skips where `torch.compile` cannot work: it calls a C++ compiler."""
+    if keras.backend.backend() != "torch":
+        pytest.skip("torch only: the other backends compile in every run")
+    if not any(map(shutil.which, ("g++", "c++", "clang++"))):
+        pytest.skip("torch.compile needs a C++ compiler, and there is none")
+    if " " in torch.__file__:
+        pytest.skip("torch.compile hands its own path to the compiler unquoted")

@@ -89,9 +89,8 @@ def test_compiled_value_and_gradient(value_and_grad, name):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("torch_compiler")
 def test_torch_compile(value_and_grad):
-    if keras.backend.backend() != "torch":
-        pytest.skip("torch only")
     x, y, w = CASES["weights"]
     expected, gradient = oracles.tcm_value_and_gradient(x, y, w)
     value, actual = value_and_grad(TCM(), y, x, w, jit=True)

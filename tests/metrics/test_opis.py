@@ -230,7 +230,7 @@ def test_history_while_learning_equals_a_recomputation(jit_compile):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BACKEND != "torch", reason="the others compile in every run")
+@pytest.mark.usefixtures("torch_compiler")
 def test_torch_compile():
     check_training(True)
 
