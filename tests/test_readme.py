@@ -1,0 +1,40 @@
+"""What the README says works."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_example_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    smaller = {
+        'load("glyphs")': 'load("digits")',
+        "classes_per_batch=32": "classes_per_batch=4",
+        "epochs=4": "epochs=1",
+    }
+    for original, replacement in smaller.items():
+        assert code.count(original) == 1
+        code = code.replace(original, replacement)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert 0 < names["threshold"] < 2
+    assert names["result"].operating_points[1].far <= 0.01
+
+
+def test_every_make_target_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^make (\w+)", README, flags=re.MULTILINE))
+    assert {"demo", "test"} <= targets
+    assert targets <= set(re.findall(r"^(\w+):", makefile, flags=re.MULTILINE))
+
+
+def test_links_to_files_exist():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    files = [link for link in links if not link.startswith("http")]
+    assert files
+    assert [link for link in files if not (ROOT / link).exists()] == []
