@@ -37,7 +37,9 @@ class PairHistograms:
             labels: Shape `(n,)`.
         """
         changed = self._memory.changed_rows(embeddings, labels)
-        if changed is None:
+        # In a sliding window, rows of classes that have left must not pile up.
+        has_many_empty = len(self._slot_of_label) > 2 * len(np.unique(labels))
+        if changed is None or has_many_empty:
             self._clear()
             changed = np.zeros(0, np.int64)
         old_size = len(self._memory.labels)
@@ -55,10 +57,6 @@ class PairHistograms:
         self.all_pairs = np.pad(self.all_pairs, ((0, missing), (0, 0)))
         self.positive = np.pad(self.positive, ((0, missing), (0, 0)))
         self._count(embeddings, rows, 1)
-
-    def class_counts(self) -> np.ndarray:
-        """Samples of each class, shape `(classes,)`."""
-        return np.bincount(self._slots, minlength=len(self.all_pairs))
 
     def _count(self, embeddings: np.ndarray, rows: np.ndarray, sign: int) -> None:
         """Add or take back all pairs with an end in `rows`."""
@@ -81,12 +79,12 @@ class PairHistograms:
             # both of its ends.
             own = self._slots[anchors][:, None] * NUM_BINS + bins
             other = (self._slots * NUM_BINS + bins)[:, is_old]
-            self._add(self.all_pairs, sign, own[is_pair], other.ravel())
-            self._add(
-                self.positive, sign, own[is_positive], other[is_positive[:, is_old]]
-            )
+            _add(self.all_pairs, sign, own[is_pair], other.ravel())
+            _add(self.positive, sign, own[is_positive], other[is_positive[:, is_old]])
 
-    def _add(self, counts: np.ndarray, sign: int, *keys: np.ndarray) -> None:
-        flat = counts.reshape(-1)
-        for key in keys:
-            flat += sign * np.bincount(key, minlength=flat.size)
+
+def _add(counts: np.ndarray, sign: int, *keys: np.ndarray) -> None:
+    """Count keys, indices into the flattened counts, in place."""
+    flat = counts.reshape(-1)
+    for key in keys:
+        flat += sign * np.bincount(key, minlength=flat.size)
