@@ -1,5 +1,6 @@
-"""Embeddings of any source, checked and sorted by class."""
+"""Embeddings of any source, checked, sorted by class and scaled to unit length."""
 
+import functools
 from typing import Any
 
 import keras
@@ -9,6 +10,9 @@ from keras_tcm.evaluation.errors import UndefinedError
 
 # Rows that are read, checked and normalised at a time.
 _CHUNK_ROWS = 16384
+# Blocks kept as backend tensors. A walk over the pairs goes through as many columns,
+# less one, before it comes back to the same rows.
+CACHED_BLOCKS = 9
 
 
 class Samples:
@@ -18,64 +22,66 @@ class Samples:
 
     Attributes:
         size: Number of samples, `n`.
+        dimension: Length of each vector.
         codes: Class index of each sample in sorted order, shape `(n,)`.
-        order: Position in the input of each sample in sorted order, shape `(n,)`.
+        starts: First sample of each class, and `n`: shape `(num_classes + 1,)`.
     """
 
-    def __init__(self, embeddings: np.ndarray, codes: np.ndarray) -> None:
-        self.order = np.argsort(codes, kind="stable")
-        self.codes = codes[self.order]
-        self.size = len(codes)
+    def __init__(
+        self, embeddings: np.ndarray, codes: np.ndarray, num_classes: int
+    ) -> None:
+        self.size, self.dimension = embeddings.shape
+        self._order = np.argsort(codes, kind="stable")
+        self.codes = codes[self._order]
+        self.starts = np.searchsorted(self.codes, np.arange(num_classes + 1))
         self._source = embeddings
-        self._normalized: Any = None
+        self._normalized: np.ndarray | None = None
         if not isinstance(embeddings, np.memmap):
-            chunks = [
-                self._read(start, min(start + _CHUNK_ROWS, self.size))
-                for start in range(0, self.size, _CHUNK_ROWS)
-            ]
-            self._normalized = keras.ops.convert_to_tensor(np.concatenate(chunks))
+            normalized = np.empty(embeddings.shape, np.float32)
+            for start in range(0, self.size, _CHUNK_ROWS):
+                stop = min(start + _CHUNK_ROWS, self.size)
+                normalized[start:stop] = self.rows(start, stop)
+            self._normalized = normalized
+        self._block = functools.lru_cache(CACHED_BLOCKS)(self._make_block)
 
-    def rows(self, start: int, stop: int) -> Any:
-        """Unit vectors `start` to `stop` in sorted order: a float32 backend tensor."""
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Unit vectors `start` to `stop` in sorted order, float32."""
         if self._normalized is not None:
-            # Not by indexing, which JAX would compile for each `start`.
-            dimension = self._normalized.shape[1]
-            return keras.ops.slice(
-                self._normalized, (start, 0), (stop - start, dimension)
-            )
-        return keras.ops.convert_to_tensor(self._read(start, stop))
+            return self._normalized[start:stop]
+        return _normalize(self._source[self._order[start:stop]])
 
-    def similarities(self, rows: Any, start: int) -> np.ndarray:
-        """Cosine similarities of unit vectors with the samples from `start` on.
+    def pick(self, samples: np.ndarray) -> np.ndarray:
+        """Unit vectors at any positions in sorted order, float32."""
+        if self._normalized is not None:
+            return self._normalized[samples]
+        return _normalize(self._source[self._order[samples]])
 
-        Args:
-            rows: Backend tensor of shape `(b, d)`.
-            start: First sample in sorted order.
+    def block(self, start: int, size: int) -> Any:
+        """Unit vectors from `start` on as a backend tensor of `size` rows.
 
-        Returns:
-            Float32 array of shape `(b, size - start)`.
+        Rows past the last sample are zero: JAX compiles the product anew for every
+        shape.
         """
-        if self._normalized is not None:
-            return _product(rows, self.rows(start, self.size))
-        return np.concatenate(
-            [
-                _product(rows, self.rows(first, min(first + _CHUNK_ROWS, self.size)))
-                for first in range(start, self.size, _CHUNK_ROWS)
-            ],
-            axis=1,
-        )
+        return self._block(start, size)
 
-    def _read(self, start: int, stop: int) -> np.ndarray:
-        x = np.asarray(self._source[self.order[start:stop]], dtype=np.float64)
-        largest = np.abs(x).max(axis=1, keepdims=True)
-        x /= np.where(largest > 0, largest, 1.0)
-        norm = np.sqrt(np.square(x).sum(axis=1, keepdims=True))
-        return (x / np.where(norm > 0, norm, 1.0)).astype(np.float32)
+    def _make_block(self, start: int, size: int) -> Any:
+        return to_block(self.rows(start, min(start + size, self.size)), size)
 
 
-def _product(x: Any, y: Any) -> np.ndarray:
-    product = keras.ops.matmul(x, keras.ops.transpose(y))
-    return keras.ops.convert_to_numpy(product)
+def to_block(rows: np.ndarray, size: int) -> Any:
+    """Backend tensor of `size` rows, the last of which are zero if there are fewer."""
+    if len(rows) < size:
+        rows = np.pad(rows, ((0, size - len(rows)), (0, 0)))
+    return keras.ops.convert_to_tensor(rows)
+
+
+def similarities(rows: Any, columns: Any) -> np.ndarray:
+    """Products of all rows of two backend tensors, on the host; may be read-only."""
+    product = keras.ops.matmul(rows, keras.ops.transpose(columns))
+    if keras.backend.backend() == "torch":
+        return keras.ops.convert_to_numpy(product)
+    # Without the copy that Keras makes.
+    return np.asarray(product)
 
 
 def check_embeddings(name: str, embeddings: Any) -> np.ndarray:
@@ -107,12 +113,28 @@ def check_embeddings(name: str, embeddings: Any) -> np.ndarray:
         )
     bad_rows = []
     for start in range(0, len(embeddings), _CHUNK_ROWS):
-        chunk = np.asarray(embeddings[start : start + _CHUNK_ROWS], dtype=np.float64)
-        bad_rows.append(np.flatnonzero(~np.isfinite(chunk).all(axis=1)) + start)
-    bad = np.concatenate(bad_rows)
+        chunk = embeddings[start : start + _CHUNK_ROWS]
+        # One pass: the sum is finite unless an entry is not, or it overflows.
+        if not np.isfinite(np.sum(chunk, dtype=np.float64)):
+            chunk = np.asarray(chunk, dtype=np.float64)
+            bad_rows.append(np.flatnonzero(~np.isfinite(chunk).all(axis=1)) + start)
+    bad = np.concatenate(bad_rows) if bad_rows else np.zeros(0, np.int64)
     if len(bad):
         raise UndefinedError(
             f"`{name}` must be finite. Received: {len(bad)} of {len(embeddings)} rows "
             f"with NaN or infinite entries, the first at index {bad[0]}"
         )
     return embeddings
+
+
+def _normalize(rows: np.ndarray) -> np.ndarray:
+    if rows.dtype == np.float32:
+        squared = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        # Otherwise float32 does not hold the norms, or some entries, to full precision.
+        if squared.min() > 1e-30 and squared.max() < 1e70:
+            return rows / np.sqrt(squared).astype(np.float32)[:, None]
+    x = np.asarray(rows, dtype=np.float64)
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    x = x / np.where(largest > 0, largest, 1.0)
+    norm = np.sqrt(np.square(x).sum(axis=1, keepdims=True))
+    return (x / np.where(norm > 0, norm, 1.0)).astype(np.float32)

@@ -2,7 +2,7 @@
 
 `similarity`, `pairs`, `tcm`, `multi_similarity`, `supervised_contrastive`,
 `smooth_ap` and `softmax` work on tensors of any Keras backend and are
-differentiable; `curves` and `ranking` work on counts and ranks in NumPy.
+differentiable; `curves` works on counts in NumPy.
 """
 
 from keras_tcm.ops.pairs import Pairs as Pairs

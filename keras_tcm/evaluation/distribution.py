@@ -1,0 +1,96 @@
+"""Distances in steps, and how many pairs lie at each.
+
+Distances are compared as integers: the cosine distance in steps of 2^-21 (4.8e-7),
+which is what float32 similarities resolve. A threshold accepts `TIE_STEPS` more
+steps, so that pairs whose distances are equal fall on the same side of it however
+the products were rounded.
+"""
+
+import math
+
+import numpy as np
+
+STEPS_PER_UNIT = 2**21
+NUM_STEPS = 2 * STEPS_PER_UNIT + 1
+TIE_STEPS = 2
+
+
+def to_steps(similarities: np.ndarray) -> np.ndarray:
+    """Distances in steps of float32 cosine similarities, int32."""
+    distances = np.float32(1.0) - similarities
+    distances *= np.float32(STEPS_PER_UNIT)
+    np.rint(distances, out=distances)
+    np.clip(distances, 0, NUM_STEPS - 1, out=distances)
+    return distances.astype(np.int32)
+
+
+def accepted_steps(cosine_distances: np.ndarray) -> np.ndarray:
+    """Largest distance in steps that each threshold accepts."""
+    steps = np.floor(np.asarray(cosine_distances, np.float64) * STEPS_PER_UNIT)
+    return np.minimum(steps.astype(np.int64) + TIE_STEPS, NUM_STEPS - 1)
+
+
+class Distribution:
+    """How many pairs lie at each distance, for the nearest of them.
+
+    Args:
+        histogram: Counts by distance in steps, up to some distance.
+        size: Number of pairs in all. Defaults to those in the histogram.
+        times_counted: How often each pair was counted.
+
+    Attributes:
+        steps: The distances that occur, increasing.
+        cumulative: Counts up to each of them.
+        limit: Distances up to it, in steps, have been counted.
+        size: Number of pairs in all.
+    """
+
+    def __init__(
+        self,
+        histogram: np.ndarray,
+        size: int | None = None,
+        times_counted: int = 1,
+    ) -> None:
+        self.limit = len(histogram) - 1
+        self.steps = np.flatnonzero(histogram)
+        self.cumulative = np.cumsum(histogram[self.steps])
+        self._times_counted = times_counted
+        counted = int(self.cumulative[-1]) // times_counted if len(self.steps) else 0
+        self.size = counted if size is None else size
+        self._num_counted = counted
+
+    def has(self, index: int) -> bool:
+        """Whether the pair with `index` pairs before it has been counted."""
+        return index < self._num_counted
+
+    def share_up_to(self, steps: np.ndarray | int) -> np.ndarray:
+        """Share of the pairs whose distance is at most `steps`."""
+        counts = np.concatenate([[0], self.cumulative])
+        found = counts[np.searchsorted(self.steps, steps, side="right")]
+        shares = found / (self.size * self._times_counted)
+        return np.where(np.asarray(steps) >= NUM_STEPS - 1, 1.0, shares)
+
+    def order_statistic(self, index: int) -> int:
+        """Distance of the pair with `index` pairs before it."""
+        position = index * self._times_counted
+        return int(self.steps[np.searchsorted(self.cumulative, position, side="right")])
+
+    def quantile(self, share: float) -> tuple[int, int, float]:
+        """Order statistics around a quantile.
+
+        Args:
+            share: The quantile, in [0, 1].
+
+        Returns:
+            The distances just below and just above the quantile, and how far between
+            them it lies, in [0, 1).
+        """
+        lower, fraction = self.quantile_index(share)
+        upper = min(lower + 1, self.size - 1)
+        return self.order_statistic(lower), self.order_statistic(upper), fraction
+
+    def quantile_index(self, share: float) -> tuple[int, float]:
+        """Number of pairs before a quantile, rounded down, and the remainder."""
+        position = share * (self.size - 1)
+        lower = math.floor(position)
+        return lower, position - lower
