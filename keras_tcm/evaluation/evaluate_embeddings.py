@@ -1,4 +1,4 @@
-"""Exact evaluation of embeddings over all pairs."""
+"""Evaluation of embeddings over all pairs, or a sample of them."""
 
 import functools
 import math
@@ -8,22 +8,19 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_tcm.evaluation.distance import DISTANCES, from_cosine, to_cosine
-from keras_tcm.evaluation.distribution import (
-    NUM_STEPS,
-    STEPS_PER_UNIT,
-    TIE_STEPS,
-    Distribution,
-    accepted_steps,
-)
+from keras_tcm.evaluation.all_negative_pairs import AllNegativePairs
+from keras_tcm.evaluation.definition import Definition, equal_error_rate
+from keras_tcm.evaluation.distance import DISTANCES
+from keras_tcm.evaluation.distribution import TIE_STEPS, Distribution
 from keras_tcm.evaluation.errors import UndefinedError
 from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
-from keras_tcm.evaluation.negative_pairs import NegativePairs
 from keras_tcm.evaluation.pair_walk import Progress
 from keras_tcm.evaluation.population import Population
 from keras_tcm.evaluation.positive_pairs import PositivePairs
 from keras_tcm.evaluation.precision import full_precision
+from keras_tcm.evaluation.sampled_negative_pairs import SampledNegativePairs
 from keras_tcm.evaluation.samples import Samples, check_embeddings
+from keras_tcm.evaluation.sampling_error import SamplingError, sampling_error
 from keras_tcm.labels import check_labels, encode_labels, label_array
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
 from keras_tcm.validation import (
@@ -52,6 +49,8 @@ def evaluate_embeddings(
     num_thresholds: int = 101,
     recall_at: Sequence[int] = (1, 2, 4, 8),
     far_targets: Sequence[float] = (0.001, 0.01, 0.1),
+    max_pairs: int | None = None,
+    seed: int = 0,
     block_size: int | None = None,
     verbose: bool | Literal["auto"] = "auto",
 ) -> Evaluation:
@@ -83,6 +82,13 @@ def evaluate_embeddings(
     counts large sets about twice as fast. A threshold accepts a distance equal to it,
     and a negative as near as a positive ranks before it.
 
+    Above `max_pairs` pairs, a random sample of `max_pairs / m` of the `m` candidates
+    (at least 32) is compared with every query for the FARs, and as many queries with
+    every candidate for R@k and mAP@R; with a gallery each of the two gets half of the
+    pairs. Positive pairs are all counted nevertheless. The estimates of OPIS and
+    epsilon-OPIS are corrected for their bias (and so may fall below 0), and the
+    result has standard errors, which allow for pairs that share a sample.
+
     Args:
         embeddings: Vectors of any norm, shape `(n, d)`: array, backend tensor or
             `numpy.memmap` (read in blocks). L2-normalised inside; a zero vector has
@@ -110,6 +116,9 @@ def evaluate_embeddings(
             any such sample are left out, here and in mAP@R.
         far_targets: Global false acceptance rates for which to give the threshold,
             in (0, 1].
+        max_pairs: Number of pairs to compare, at most; where there are more, the
+            result is estimated from a sample (see above). Defaults to `None`: all.
+        seed: Seed of the sample. Defaults to 0.
         block_size: Side of the square blocks of pairs that are held at a time.
             Defaults to `None`: up to 2,048.
         verbose: Whether to show a progress bar; `"auto"` shows it on long runs.
@@ -154,93 +163,134 @@ def evaluate_embeddings(
     num_thresholds = check_integer("num_thresholds", num_thresholds, 2)
     recall_at = _check_recall_at(recall_at)
     far_targets = _check_far_targets(far_targets)
+    if max_pairs is not None:
+        max_pairs = check_integer("max_pairs", max_pairs, 1)
+    seed = check_integer("seed", seed, 0)
     if block_size is not None:
         block_size = check_integer("block_size", block_size, 1)
     check_choice("verbose", verbose, (True, False, "auto"))
+    definition = Definition(
+        far_range,
+        frr_range,
+        calibration_range,
+        beta,
+        epsilon,
+        distance,
+        num_thresholds,
+        far_targets,
+    )
 
     queries, gallery, classes = _check_samples(
         embeddings, labels, gallery_embeddings, gallery_labels
     )
     population = Population(queries, gallery)
     _check_population(population)
+    if max_pairs is not None and max_pairs >= population.num_pairs:
+        max_pairs = None
+    new_progress = functools.partial(
+        _progress, max_pairs or population.num_pairs, verbose
+    )
     with full_precision():
         positives = PositivePairs(queries, gallery)
-        positive = positives.distribution()
-        negatives = NegativePairs(
-            queries,
-            gallery,
-            population,
-            positives,
-            recall_at,
-            block_size,
-            functools.partial(_progress, queries, gallery, verbose),
-        )
-        # At a FAR of 1 every pair is accepted: nothing to count.
-        targets = tuple(target for target in far_targets if target < 1.0)
-        bounds = calibration_range
-        if frr_range is not None:
-            shares = 1.0 - frr_range[1], 1.0 - frr_range[0]
-            bounds = _quantile_range("frr_range", frr_range, positive, shares, distance)
-        if bounds is None:
-            _check_resolvable(far_range, population.num_negative_pairs)
-            negatives.count((*far_range, *targets), np.zeros(0, np.int64), positive)
-            bounds = _quantile_range(
-                "far_range", far_range, negatives.distribution, far_range, distance
+        negatives: AllNegativePairs | SampledNegativePairs
+        if max_pairs is None:
+            negatives = AllNegativePairs(
+                queries,
+                gallery,
+                population,
+                positives,
+                recall_at,
+                block_size,
+                new_progress,
             )
-            thresholds = np.linspace(*bounds, num_thresholds)
-            cuts = accepted_steps(to_cosine(thresholds, distance))
         else:
-            thresholds = np.linspace(*bounds, num_thresholds)
-            cuts = accepted_steps(to_cosine(thresholds, distance))
-            negatives.count(targets, cuts, positive)
+            negatives = SampledNegativePairs(
+                queries,
+                gallery,
+                population,
+                recall_at,
+                max_pairs,
+                seed,
+                block_size,
+                new_progress,
+            )
+        positive = positives.distribution()
+        if definition.needs_far_range:
+            _check_resolvable(far_range, negatives.size)
+        negatives.count(definition.shares, definition.known_cuts(positive), positive)
         negative = negatives.distribution
-        points = [_operating_steps(negative, target) for target in far_targets]
-        point_cuts = [0 if point is None else point + TIE_STEPS for point in points]
-        all_cuts = np.minimum([*cuts, *point_cuts], NUM_STEPS - 1)
-        sorted_cuts, places = np.unique(all_cuts, return_inverse=True)
-        positives_accepted = positives.accepted(sorted_cuts)[population.eligible]
-        positives_accepted = positives_accepted[:, places]
-        negatives_accepted = negatives.accepted(sorted_cuts)[:, places]
-        recall, map_at_r = negatives.retrieval()
+        chosen = definition.thresholds(positive, negative)
+        cuts, places = np.unique(chosen.cuts, return_inverse=True)
+        eligible = population.eligible
+        positives_accepted = positives.accepted(cuts)[eligible][:, places]
+        negatives_accepted = negatives.accepted(cuts)[:, places]
+        hits, average_precision = negatives.retrieval()
+        error = None
+        if isinstance(negatives, SampledNegativePairs):
+            error = sampling_error(
+                definition,
+                chosen,
+                positive,
+                positives.accepted(negatives.edges)[eligible],
+                population.num_positives,
+                negatives,
+            )
 
     utility = utility_curves(
         positives_accepted[:, :num_thresholds],
         population.num_positives,
         negatives_accepted[:, :num_thresholds],
-        population.num_negatives,
+        negatives.num_per_class,
         beta,
     )
+    per_class = opis_per_class(utility)
+    epsilon_score = epsilon_opis(utility, epsilon)
+    standard_errors: dict[str, float] | None = None
+    if error is not None and isinstance(negatives, SampledNegativePairs):
+        per_class = per_class - error.opis_bias
+        epsilon_score -= error.epsilon_opis_bias
+        retrieval = np.column_stack([average_precision, hits])
+        names = ("map_at_r", *(f"recall_at_{k}" for k in recall_at))
+        spread = retrieval.std(axis=0, ddof=1) / math.sqrt(len(retrieval))
+        spread *= math.sqrt(1.0 - negatives.query_share)
+        standard_errors = error.scores | dict(zip(names, spread.tolist(), strict=True))
     frr = 1.0 - positives_accepted / population.num_positives[:, None]
-    far = negatives_accepted / population.num_negatives[:, None]
+    far = negatives_accepted / negatives.num_per_class[:, None]
     operating_points = tuple(
         _operating_point(
-            target, point, distance, positive, negative, frr[:, column], far[:, column]
+            definition,
+            number,
+            chosen.points[number],
+            positive,
+            negative,
+            frr[:, num_thresholds + number],
+            far[:, num_thresholds + number],
+            error,
         )
-        for column, (target, point) in enumerate(
-            zip(far_targets, points, strict=True), start=num_thresholds
-        )
+        for number in range(len(far_targets))
     )
-    per_class = opis_per_class(utility)
+    recall = hits.mean(axis=0).tolist()
     return Evaluation(
         opis=float(per_class.mean()),
-        epsilon_opis=epsilon_opis(utility, epsilon),
+        epsilon_opis=epsilon_score,
         opis_per_class=per_class,
-        recall=recall,
-        map_at_r=map_at_r,
-        eer=_equal_error_rate(positive, negative),
-        calibration_range=bounds,
-        thresholds=thresholds,
+        recall=dict(zip(recall_at, recall, strict=True)),
+        map_at_r=float(average_precision.mean()),
+        eer=equal_error_rate(positive, negative),
+        calibration_range=chosen.bounds,
+        thresholds=chosen.calibration,
         utility=utility,
-        classes=label_array([classes[code] for code in population.eligible]),
-        class_counts=population.query_counts[population.eligible],
+        classes=label_array([classes[code] for code in eligible]),
+        class_counts=population.query_counts[eligible],
         operating_points=operating_points,
         num_samples=queries.size,
         num_excluded_classes=population.num_excluded,
         num_positive_pairs=positive.size,
-        num_negative_pairs=negative.size,
+        num_negative_pairs=population.num_negative_pairs,
         distance=distance,
         beta=beta,
         epsilon=epsilon,
+        standard_errors=standard_errors,
     )
 
 
@@ -333,53 +383,17 @@ def _check_resolvable(far_range: tuple[float, float], num_pairs: int) -> None:
         )
 
 
-def _quantile_range(
-    name: str,
-    rates: tuple[float, float],
-    pairs: Distribution,
-    shares: tuple[float, float],
-    distance: str,
-) -> tuple[float, float]:
-    """Quantiles of the pairs, as distances of the named measure."""
-    bounds = []
-    for share in shares:
-        below, above, fraction = pairs.quantile(share)
-        lower, upper = from_cosine(np.array([below, above]) / STEPS_PER_UNIT, distance)
-        bounds.append(float(lower + fraction * (upper - lower)))
-    if bounds[0] >= bounds[1]:
-        raise UndefinedError(
-            f"`{name}` must span a range of distances. Received: {name}={rates}, both "
-            f"ends of which lie at distance {bounds[0]:.6g} (tied or collapsed "
-            "embeddings); give `calibration_range` to choose distances instead"
-        )
-    return bounds[0], bounds[1]
-
-
-def _operating_steps(negative: Distribution, target: float) -> int | None:
-    """Threshold in steps with the largest FAR up to `target`, or `None`."""
-    acceptable = math.floor(target * negative.size)
-    # Floor of a rounded product: 0.29 * 100 is 28.999...
-    if (acceptable + 1) / negative.size <= target:
-        acceptable += 1
-    if acceptable < 1:
-        return None
-    if acceptable >= negative.size:
-        return NUM_STEPS - 1
-    # Just below the first negative that would be one too many, with room for the tie
-    # tolerance on this side and for rounding on the user's.
-    steps = negative.order_statistic(acceptable) - 2 * TIE_STEPS
-    return steps if steps >= 0 else None
-
-
 def _operating_point(
-    target: float,
+    definition: Definition,
+    number: int,
     steps: int | None,
-    distance: str,
     positive: Distribution,
     negative: Distribution,
     per_class_frr: np.ndarray,
     per_class_far: np.ndarray,
+    error: SamplingError | None,
 ) -> OperatingPoint:
+    target = definition.far_targets[number]
     if steps is None:
         unknown = np.full(len(per_class_far), np.nan)
         return OperatingPoint(
@@ -387,28 +401,17 @@ def _operating_point(
         )
     return OperatingPoint(
         far_target=target,
-        threshold=float(from_cosine(steps / STEPS_PER_UNIT, distance)),
+        threshold=definition.distance_of(steps),
         far=float(negative.share_up_to(steps + TIE_STEPS)),
         frr=float(1.0 - positive.share_up_to(steps + TIE_STEPS)),
         per_class_far=per_class_far,
         per_class_frr=per_class_frr,
+        standard_errors=None if error is None else error.points[number],
     )
 
 
-def _equal_error_rate(positive: Distribution, negative: Distribution) -> float:
-    # A stable sort merges two sorted runs in linear time.
-    observed = np.sort(np.concatenate([positive.steps, negative.steps]), kind="stable")
-    far = negative.share_up_to(observed)
-    frr = 1.0 - positive.share_up_to(observed)
-    nearest = np.argmin(np.abs(far - frr))
-    return float((far[nearest] + frr[nearest]) / 2)
-
-
-def _progress(
-    queries: Samples, gallery: Samples | None, verbose: bool | str
-) -> Progress | None:
-    """Make what a walk over all pairs reports to."""
-    num_pairs = queries.size * (queries if gallery is None else gallery).size
+def _progress(num_pairs: int, verbose: bool | str) -> Progress | None:
+    """Make what a walk over some pairs reports to."""
     if not (num_pairs >= _LONG_RUN_PAIRS if verbose == "auto" else verbose):
         return None
     bar: keras.utils.Progbar | None = None

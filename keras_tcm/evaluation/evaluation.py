@@ -25,6 +25,10 @@ class OperatingPoint:
         frr: Global false rejection rate.
         per_class_far: Share of each class's negative pairs accepted, shape `(C,)`.
         per_class_frr: Share of each class's positive pairs rejected, shape `(C,)`.
+        standard_errors: Where pairs were sampled, the standard errors by name: of
+            `"threshold"` and `"frr"` as estimates of what all pairs would give for the
+            target, and of `"far"` as the rate of all pairs at this threshold. `None` if
+            all pairs were compared, or if unresolved.
     """
 
     far_target: float
@@ -33,6 +37,7 @@ class OperatingPoint:
     frr: float
     per_class_far: np.ndarray
     per_class_frr: np.ndarray
+    standard_errors: dict[str, float] | None = None
 
     @property
     def resolved(self) -> bool:
@@ -68,6 +73,9 @@ class Evaluation:
         distance: `"cosine"` or `"euclidean"`.
         beta: Weight of the sensitivity in the utility.
         epsilon: Share of classes that count as worst.
+        standard_errors: Where pairs were sampled, the standard errors of `"opis"`,
+            `"epsilon_opis"`, `"eer"`, `"map_at_r"` and `"recall_at_1"` (and the other
+            k). `None` if all pairs were compared.
 
     Example:
 
@@ -95,6 +103,7 @@ class Evaluation:
     distance: str
     beta: float
     epsilon: float
+    standard_errors: dict[str, float] | None = None
 
     def summary(self) -> str:
         """Describe the result in a few lines of text."""
@@ -107,11 +116,20 @@ class Evaluation:
             ),
             f"{self.num_positive_pairs:,} positive and {self.num_negative_pairs:,} "
             "negative pairs",
-            f"OPIS            {self.opis:.6f}",
-            f"{self.epsilon:.0%}-OPIS        {self.epsilon_opis:.6f}",
-            *(f"R@{k:<14}{value:.4f}" for k, value in self.recall.items()),
-            f"mAP@R           {self.map_at_r:.4f}",
-            f"EER             {self.eer:.4f}",
+            *(
+                ["Estimated from a sample of the pairs (with standard errors)"]
+                if self.standard_errors
+                else []
+            ),
+            f"OPIS            {self.opis:.6f}{self._error('opis', '.6f')}",
+            f"{self.epsilon:.0%}-OPIS        {self.epsilon_opis:.6f}"
+            + self._error("epsilon_opis", ".6f"),
+            *(
+                f"R@{k:<14}{value:.4f}{self._error(f'recall_at_{k}', '.4f')}"
+                for k, value in self.recall.items()
+            ),
+            f"mAP@R           {self.map_at_r:.4f}{self._error('map_at_r', '.4f')}",
+            f"EER             {self.eer:.4f}{self._error('eer', '.4f')}",
             f"Calibration     {self.calibration_range[0]:.4f} to "
             f"{self.calibration_range[1]:.4f} ({self.distance} distance)",
         ]
@@ -119,13 +137,20 @@ class Evaluation:
             lines.append(
                 f"FAR <= {point.far_target:<9g}"
                 + (
-                    f"threshold {point.threshold:.4f}, FAR {point.far:.4%}, "
+                    f"threshold {point.threshold:.4f}"
+                    f"{_error(point.standard_errors, 'threshold', '.4f')}, "
+                    f"FAR {point.far:.4%}"
+                    f"{_error(point.standard_errors, 'far', '.4%')}, "
                     f"FRR {point.frr:.2%}"
+                    f"{_error(point.standard_errors, 'frr', '.2%')}"
                     if point.resolved
                     else "not resolved by the negative pairs"
                 )
             )
         return "\n".join(lines)
+
+    def _error(self, name: str, form: str) -> str:
+        return _error(self.standard_errors, name, form)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values; NaN becomes `None`.
@@ -175,6 +200,8 @@ class Evaluation:
         values["classes"] = label_array(values["classes"])
         values["calibration_range"] = tuple(values["calibration_range"])
         values["recall"] = {int(k): value for k, value in values["recall"].items()}
+        errors = values["standard_errors"]
+        values["standard_errors"] = errors and _load_errors(errors)
         values["operating_points"] = tuple(
             _load_operating_point(point) for point in values["operating_points"]
         )
@@ -194,6 +221,10 @@ class Evaluation:
         return plot_utility(self, ax=ax)
 
 
+def _error(errors: dict[str, float] | None, name: str, form: str) -> str:
+    return "" if errors is None else f" ± {errors[name]:{form}}"
+
+
 def _to_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _to_json(item) for key, item in value.items()}
@@ -207,6 +238,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
+    errors = values.pop("standard_errors")
     # `None` stands for NaN, and NumPy reads it as such.
     arrays = {name: np.asarray(value, np.float64) for name, value in values.items()}
     return OperatingPoint(
@@ -216,4 +248,11 @@ def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
         frr=float(arrays["frr"]),
         per_class_far=arrays["per_class_far"],
         per_class_frr=arrays["per_class_frr"],
+        standard_errors=errors and _load_errors(errors),
     )
+
+
+def _load_errors(errors: dict[str, float | None]) -> dict[str, float]:
+    return {
+        name: math.nan if value is None else value for name, value in errors.items()
+    }

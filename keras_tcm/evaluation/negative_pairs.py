@@ -1,68 +1,61 @@
-"""Counts over all negative pairs, from one walk over them if possible."""
+"""Counts of negative pairs: what all and sampled ones have in common."""
 
-from collections.abc import Callable, Iterator
+import abc
+from collections.abc import Callable
 
 import numpy as np
 
 from keras_tcm.evaluation.distribution import NUM_STEPS, Distribution, to_steps
 from keras_tcm.evaluation.neighbor_ranks import NeighborRanks
 from keras_tcm.evaluation.pair_walk import PairWalk, Progress
-from keras_tcm.evaluation.population import Population
 from keras_tcm.evaluation.positive_pairs import PositivePairs
 from keras_tcm.evaluation.samples import Samples, similarities, to_block
-from keras_tcm.evaluation.tile_kernels import NegativeCounts
 
-# Bins of the per-class counts, if memory allows.
-_MAX_BINS = 4096
-_TABLE_BYTES = 2**27
-# Largest standard error that reading the classes' shares of negatives off the bins may
-# add; otherwise a second walk counts exactly.
-_MAX_ERROR = 2e-5
-_SAMPLE_ROWS = 1024
+_PILOT_ROWS = 1024
 
 
-class NegativePairs:
-    """Counts the pairs of different classes by distance, and ranks neighbours.
+class NegativePairs(abc.ABC):
+    """Counts pairs of different classes by distance, and ranks neighbours.
 
-    Which distances matter is only known once all pairs have been counted. So a small
-    sample first tells about how far the counts must go; one walk then counts the
-    pairs up to there, exactly in all and in fine bins class by class, and checks that
-    they go far enough. A second walk is needed only where bins are too coarse: with
-    few pairs, or many equal distances.
+    Which distances matter is only known once the pairs have been counted. So a small
+    pilot first tells about how far the counts must go; a walk then counts the pairs up
+    to there, exactly in all and in bins class by class, and it is checked that they
+    went far enough.
 
     Args:
         queries: The queries.
         gallery: The gallery, or `None` to pair the queries with each other.
-        population: The sizes of the classes.
-        positives: The positive pairs.
+        positives: The positive pairs of the queries whose neighbours are ranked.
+        rank_walk: Walks over the candidates of those queries.
         ks: Ranks that recall is asked for.
-        block_size: Side of a block of pairs, or `None` to choose it.
         new_progress: Makes what each walk reports to.
 
     Attributes:
-        distribution: All negative pairs by distance, the nearest of them.
+        size: Number of negative pairs that are counted.
+        num_per_class: Those of each eligible class, counted from each end that is a
+            query.
+        distribution: The pairs by distance, the nearest of them.
     """
 
+    size: int
+    num_per_class: np.ndarray
     distribution: Distribution
 
     def __init__(
         self,
         queries: Samples,
         gallery: Samples | None,
-        population: Population,
         positives: PositivePairs,
+        rank_walk: PairWalk,
         ks: tuple[int, ...],
-        block_size: int | None,
         new_progress: Callable[[], Progress | None],
     ) -> None:
         self._queries = queries
         self._gallery = gallery
-        self._population = population
         self._positives = positives
+        self._rank_walk = rank_walk
         self._ks = ks
         self._new_progress = new_progress
-        self._walk = PairWalk(queries, gallery, block_size)
-        self._counts: NegativeCounts
         self._ranks: NeighborRanks | None = None
 
     def count(
@@ -76,89 +69,61 @@ class NegativePairs:
             positive: The positive pairs by distance. The counts go at least to where
                 FAR exceeds FRR.
         """
-        if self._positives.is_one_group:
-            (group,) = self._positives.groups
-            self._ranks = NeighborRanks(group, max(self._ks))
-        ranks = self._ranks
-        sample = self._sample()
-        asked = (*shares, _crossing_share(sample, positive))
-        first = _quantile(sample, 0.5 * min(asked))
+        pilot = self._pilot()
+        asked = (*shares, _crossing_share(pilot, positive))
+        first = min(_quantile(pilot, 0.5 * min(asked)), NUM_STEPS - 2)
         share = 1.25 * max(asked) + 0.002
+        with_ranks = True
         while True:
-            last = max(_quantile(sample, share), first + 1, *cuts)
-            self._count(self._fine_edges(first, last, cuts), ranks)
-            # What the sample did not foresee is counted anew, farther.
+            last = max(_quantile(pilot, share), first + 1, *cuts)
+            self._count(self._edges(pilot, first, last, cuts), with_ranks)
+            # What the pilot did not foresee is counted anew, farther.
             if last == NUM_STEPS - 1 or self._is_enough(shares, positive):
                 return
-            share, ranks = 2.0 * share, None
+            share, with_ranks = 2.0 * share, False
 
+    @abc.abstractmethod
     def accepted(self, cuts: np.ndarray) -> np.ndarray:
         """Count the pairs of each eligible class up to each cut.
 
         Args:
-            cuts: Distances in steps, shape `(t,)`.
+            cuts: Distances in steps, increasing; shape `(t,)`.
 
         Returns:
-            Counts of shape `(classes, t)`, each pair counted from each end that is a
-            query.
+            Counts of shape `(classes, t)` of `num_per_class` pairs.
         """
-        num_negatives = self._population.num_negatives
-        counted = np.minimum(cuts, self._counts.edges[-1])
-        accepted, error = self._counts.accepted(counted, num_negatives)
-        if error > _MAX_ERROR:
-            self._count(np.unique(counted), None)
-            accepted, _ = self._counts.accepted(counted, num_negatives)
-        # No pair is farther than the largest distance.
-        return np.where(cuts == NUM_STEPS - 1, num_negatives[:, None], accepted)
 
-    def retrieval(self) -> tuple[dict[int, float], float]:
-        """Recall at each k and mAP@R: means over the queries that have a positive."""
-        num_hits = np.zeros(len(self._ks), np.int64)
-        precision, num_queries = 0.0, 0
-        for ranks in self._ranked_groups():
-            hits, average_precision = ranks.retrieval(self._ks)
-            num_hits += hits.sum(axis=0)
-            precision += average_precision.sum()
-            num_queries += len(hits)
-        recall = (num_hits / num_queries).tolist()
-        return dict(zip(self._ks, recall, strict=True)), precision / num_queries
+    def retrieval(self) -> tuple[np.ndarray, np.ndarray]:
+        """Measure the retrieval of the queries that have a positive.
 
-    def _ranked_groups(self) -> Iterator[NeighborRanks]:
+        Returns:
+            Whether there is a hit among the k nearest, shape `(queries, ks)`, and the
+            average precision at R, shape `(queries,)`.
+        """
         if self._ranks is not None:
-            yield self._ranks
-            return
+            return self._ranks.retrieval(self._ks)
+        measured = []
         for group in self._positives.groups:
             ranks = NeighborRanks(group, max(self._ks))
-            self._walk.run(ranks=ranks, progress=self._new_progress())
-            yield ranks
+            self._rank_walk.run(ranks=ranks, progress=self._new_progress())
+            measured.append(ranks.retrieval(self._ks))
+        hits, average_precision = zip(*measured, strict=True)
+        return np.concatenate(hits), np.concatenate(average_precision)
 
-    def _count(self, edges: np.ndarray, ranks: NeighborRanks | None) -> None:
-        slots = self._population.slots
-        row_slots = slots[self._queries.codes]
-        self._counts = NegativeCounts(
-            edges,
-            row_slots,
-            # A pair counts for the class of its gallery sample if that is a query too.
-            row_slots if self._gallery is None else None,
-            len(self._population.eligible),
-            self._table_dtype,
-        )
-        self._walk.run(self._counts, ranks, self._new_progress())
-        size = self._population.num_negative_pairs
-        self.distribution = Distribution(self._counts.histogram, size)
+    @abc.abstractmethod
+    def _count(self, edges: np.ndarray, with_ranks: bool) -> None:
+        """Count the pairs in bins that end at the edges; set `distribution`.
 
-    @property
-    def _table_dtype(self) -> type:
-        largest = self._population.num_negatives.max()
-        return np.uint32 if largest <= np.iinfo(np.uint32).max else np.uint64
+        Args:
+            edges: Increasing distances in steps.
+            with_ranks: Whether to rank the neighbours on the way, if possible.
+        """
 
-    def _fine_edges(self, first: int, last: int, cuts: np.ndarray) -> np.ndarray:
-        row_bytes = np.dtype(self._table_dtype).itemsize * (
-            len(self._population.eligible) + 1
-        )
-        num_bins = min(_MAX_BINS, max(_TABLE_BYTES // row_bytes, 16))
-        grid = np.linspace(first, last, num_bins).astype(np.int64)
-        return np.union1d(grid, np.minimum(cuts, last))
+    @abc.abstractmethod
+    def _edges(
+        self, pilot: np.ndarray, first: int, last: int, cuts: np.ndarray
+    ) -> np.ndarray:
+        """Choose the bins: increasing edges from `first` to `last`, in steps."""
 
     def _is_enough(self, shares: tuple[float, ...], positive: Distribution) -> bool:
         negative = self.distribution
@@ -169,14 +134,14 @@ class NegativePairs:
         most = max(indices, default=0)
         return bool(far >= frr) and negative.has(min(most, negative.size - 1))
 
-    def _sample(self) -> np.ndarray:
+    def _pilot(self) -> np.ndarray:
         """Distances in steps of some negative pairs, increasing."""
         queries = self._queries
         gallery = queries if self._gallery is None else self._gallery
         rows, columns = (_spread(queries.size), _spread(gallery.size))
         values = similarities(
-            to_block(queries.pick(rows), _SAMPLE_ROWS),
-            to_block(gallery.pick(columns), _SAMPLE_ROWS),
+            to_block(queries.pick(rows), _PILOT_ROWS),
+            to_block(gallery.pick(columns), _PILOT_ROWS),
         )[: len(rows), : len(columns)]
         is_negative = queries.codes[rows][:, None] != gallery.codes[columns]
         return np.sort(to_steps(values[is_negative]))
@@ -184,17 +149,17 @@ class NegativePairs:
 
 def _spread(size: int) -> np.ndarray:
     """Positions spread evenly, so that all classes are among them if possible."""
-    return np.unique(np.linspace(0, size - 1, _SAMPLE_ROWS).astype(np.int64))
+    return np.unique(np.linspace(0, size - 1, _PILOT_ROWS).astype(np.int64))
 
 
-def _quantile(sample: np.ndarray, share: float) -> int:
+def _quantile(pilot: np.ndarray, share: float) -> int:
     if share >= 1.0:
         return NUM_STEPS - 1
-    return int(sample[int(share * len(sample))])
+    return int(pilot[int(share * len(pilot))])
 
 
-def _crossing_share(sample: np.ndarray, positive: Distribution) -> float:
-    """Share of the sample up to where FAR reaches FRR."""
-    far = np.arange(1, len(sample) + 1) / len(sample)
-    frr = 1.0 - positive.share_up_to(sample)
+def _crossing_share(pilot: np.ndarray, positive: Distribution) -> float:
+    """Share of the pilot up to where FAR reaches FRR."""
+    far = np.arange(1, len(pilot) + 1) / len(pilot)
+    frr = 1.0 - positive.share_up_to(pilot)
     return float(far[np.argmax(far >= frr)])

@@ -6,22 +6,43 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 
 from keras_tcm.evaluation import tile_kernels
 from keras_tcm.evaluation.neighbor_ranks import NeighborRanks
-from keras_tcm.evaluation.samples import CACHED_BLOCKS, Samples, similarities
+from keras_tcm.evaluation.samples import Samples, similarities
 from keras_tcm.evaluation.tile_kernels import NegativeCounts, Tile
 
 # Side of a tile when the caller does not say: 16 MiB of similarities.
 _TILE_SIDE = 2048
+# Longest side of a tile whose other side is shorter.
+_MAX_SIDE = 4 * _TILE_SIDE
 # Sides are multiples of it, so that JAX compiles few shapes.
 _SIDE_UNIT = 256
 # From this many pairs on, loading Numba is worth while.
 _NUMBA_PAIRS = 2**26
 
 Progress = Callable[[int, int], None]
+
+
+class Rows(Protocol):
+    """Queries in any order."""
+
+    size: int
+    codes: np.ndarray
+    num_cached_blocks: int
+
+    def block(self, start: int, size: int) -> Any:
+        """Unit vectors as a backend tensor: see `Samples.block`."""
+
+
+class Counts(Protocol):
+    """Counts of negative pairs, possibly kept apart for some rows."""
+
+    def of_rows(self, start: int) -> NegativeCounts:
+        """The counts to which the tile with this first row adds."""
 
 
 class PairWalk:
@@ -33,22 +54,33 @@ class PairWalk:
         queries: The queries.
         gallery: The gallery, or `None` to pair the queries with each other.
         block_size: Side of a tile, or `None` to choose it.
+        num_rows: Rows of a tile, if not its side.
     """
 
     def __init__(
-        self, queries: Samples, gallery: Samples | None, block_size: int | None
+        self,
+        queries: Rows,
+        gallery: Samples | None,
+        block_size: int | None,
+        num_rows: int | None = None,
     ) -> None:
         self._queries = queries
         self._is_separate = gallery is not None
-        self._gallery = queries if gallery is None else gallery
-        self._row_side = block_size or _tile_side(queries.size)
-        self._column_side = block_size or _tile_side(self._gallery.size)
-        pairs = queries.size * self._gallery.size
-        self._kernels = _load_kernels(pairs)
+        if gallery is None:
+            # The queries are sorted, then, as a gallery is.
+            assert isinstance(queries, Samples)
+            gallery = queries
+        self._gallery = gallery
+        self._row_side = num_rows or block_size or _tile_side(queries.size)
+        longest = _TILE_SIDE
+        if num_rows is not None:
+            longest = min(max(_TILE_SIDE**2 // num_rows, _TILE_SIDE), _MAX_SIDE)
+        self._column_side = block_size or _tile_side(gallery.size, longest)
+        self._kernels = _load_kernels(queries.size * gallery.size)
 
     def run(
         self,
-        counts: NegativeCounts | None = None,
+        counts: Counts | None = None,
         ranks: NeighborRanks | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -71,7 +103,7 @@ class PairWalk:
 
         def process(tile: Tile) -> None:
             if counts is not None:
-                self._kernels.count(tile, counts)
+                self._kernels.count(tile, counts.of_rows(tile.row_start))
             if ranks is not None:
                 self._kernels.rank(tile, ranks, column_ranks)
 
@@ -99,7 +131,8 @@ class PairWalk:
         if is_symmetric:
             # First those on the diagonal: they tell what each query still seeks.
             yield from ((start, start) for start in rows)
-        group = CACHED_BLOCKS - 1
+        # Go through as many as are cached, less one, before coming back to a column.
+        group = max(self._queries.num_cached_blocks - 1, 1)
         for i in range(0, len(rows), group):
             for column in columns:
                 for row in rows[i : i + group]:
@@ -133,8 +166,8 @@ class PairWalk:
         )
 
 
-def _tile_side(size: int) -> int:
-    num_tiles = math.ceil(size / _TILE_SIDE)
+def _tile_side(size: int, longest: int = _TILE_SIDE) -> int:
+    num_tiles = math.ceil(size / longest)
     return math.ceil(size / num_tiles / _SIDE_UNIT) * _SIDE_UNIT
 
 

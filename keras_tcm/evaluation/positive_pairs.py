@@ -34,6 +34,14 @@ class PositiveGroup:
     offsets: np.ndarray
     steps: np.ndarray
 
+    def reordered(self, order: np.ndarray) -> "PositiveGroup":
+        """The same queries in another order."""
+        counts = np.diff(self.offsets)[order]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        shift = np.repeat(self.offsets[:-1][order] - offsets[:-1], counts)
+        steps = self.steps[np.arange(len(self.steps)) + shift]
+        return PositiveGroup(self.start, self.stop, offsets, steps)
+
 
 class PositivePairs:
     """The (query, gallery) pairs inside each class.
@@ -42,21 +50,30 @@ class PositivePairs:
         queries: The queries.
         gallery: The gallery, or `None` to pair the queries with each other: each
             pair is then met from both of its ends.
+        own: Where each query is in the gallery, if it is there: it does not pair with
+            itself. Shape `(queries.size,)`, increasing.
 
     Attributes:
         times_counted: How often the groups contain each pair.
+        num_pairs: Number of pairs that the groups contain.
     """
 
-    def __init__(self, queries: Samples, gallery: Samples | None) -> None:
+    def __init__(
+        self,
+        queries: Samples,
+        gallery: Samples | None,
+        own: np.ndarray | None = None,
+    ) -> None:
         self._queries = queries
         self._gallery = queries if gallery is None else gallery
-        self._is_separate = gallery is not None
-        self.times_counted = 1 if self._is_separate else 2
-        per_class = np.diff(self._gallery.starts) - (0 if self._is_separate else 1)
+        self._own = np.arange(queries.size) if gallery is None else own
+        self.times_counted = 2 if gallery is None else 1
+        per_class = np.diff(self._gallery.starts) - (0 if self._own is None else 1)
         # A class without queries has no row that uses its (possibly negative) count.
         self._per_query = per_class[queries.codes]
+        self.num_pairs = int(self._per_query.sum())
         self._held: list[PositiveGroup] | None = None
-        if self._per_query.sum() <= MAX_HELD:
+        if self.num_pairs <= MAX_HELD:
             self._held = [self._group(0, queries.size)]
 
     @property
@@ -125,11 +142,12 @@ class PositivePairs:
             else:
                 # As many whole classes as there are, up to the next large one.
                 last = code + 1
-                most = min(stop, position + _CHUNK_ROWS)
+                columns = self._gallery.starts
                 while (
                     last < len(is_large)
                     and not is_large[last]
-                    and class_starts[last + 1] <= most
+                    and class_starts[last + 1] <= min(stop, position + _CHUNK_ROWS)
+                    and columns[last + 1] <= columns[code] + _CHUNK_ROWS
                 ):
                     last += 1
                 end = class_starts[last]
@@ -149,9 +167,8 @@ class PositivePairs:
             columns = to_block(self._gallery.rows(column, end), _BLOCK_ROWS)
             products = similarities(rows, columns)[: stop - start, : end - column]
             steps[:, column - first : end - first] = to_steps(products)
-        if not self._is_separate:
-            own = np.arange(stop - start)
-            steps[own, own + start - first] = NUM_STEPS
+        if self._own is not None:
+            steps[np.arange(stop - start), self._own[start:stop] - first] = NUM_STEPS
         steps.sort(axis=1)
         return steps[:, : self._per_query[start]].ravel()
 
@@ -161,12 +178,15 @@ class PositivePairs:
         column_starts = self._gallery.starts[first : last + 1]
         rows = self._queries.rows(row_starts[0], row_starts[-1])
         columns = rows
-        if self._is_separate:
+        if self._gallery is not self._queries:
             columns = self._gallery.rows(column_starts[0], column_starts[-1])
+        own = None
+        if self._own is not None:
+            own = self._own[row_starts[0] : row_starts[-1]] - column_starts[0]
         row_starts = row_starts - row_starts[0]
         column_starts = column_starts - column_starts[0]
         num_rows, num_columns = np.diff(row_starts), np.diff(column_starts)
-        per_query = num_columns - (0 if self._is_separate else 1)
+        per_query = num_columns - (0 if own is None else 1)
         sizes = num_rows * per_query
         starts = np.concatenate([[0], np.cumsum(sizes)])
         steps = np.empty(starts[-1], np.int32)
@@ -174,12 +194,13 @@ class PositivePairs:
         for key in np.unique(keys[sizes > 0]):
             same = np.flatnonzero(keys == key)
             n, m = num_rows[same[0]], num_columns[same[0]]
-            x = rows[row_starts[same][:, None] + np.arange(n)]
-            y = columns[column_starts[same][:, None] + np.arange(m)]
+            from_rows = row_starts[same][:, None] + np.arange(n)
+            from_columns = column_starts[same][:, None] + np.arange(m)
+            x, y = rows[from_rows], columns[from_columns]
             values = to_steps(np.matmul(x, y.transpose(0, 2, 1)))
-            if not self._is_separate:
-                own = np.arange(n)
-                values[:, own, own] = NUM_STEPS
+            if own is not None:
+                place = own[from_rows] - from_columns[:, :1]
+                np.put_along_axis(values, place[:, :, None], NUM_STEPS, axis=2)
             values.sort(axis=2)
             kept = values[:, :, : per_query[same[0]]].reshape(len(same), -1)
             steps[starts[same][:, None] + np.arange(kept.shape[1])] = kept

@@ -10,9 +10,8 @@ from keras_tcm.evaluation.errors import UndefinedError
 
 # Rows that are read, checked and normalised at a time.
 _CHUNK_ROWS = 16384
-# Blocks kept as backend tensors. A walk over the pairs goes through as many columns,
-# less one, before it comes back to the same rows.
-CACHED_BLOCKS = 9
+# Blocks kept as backend tensors.
+_CACHED_BLOCKS = 9
 
 
 class Samples:
@@ -25,6 +24,7 @@ class Samples:
         dimension: Length of each vector.
         codes: Class index of each sample in sorted order, shape `(n,)`.
         starts: First sample of each class, and `n`: shape `(num_classes + 1,)`.
+        num_cached_blocks: Blocks kept as backend tensors.
     """
 
     def __init__(
@@ -42,7 +42,8 @@ class Samples:
                 stop = min(start + _CHUNK_ROWS, self.size)
                 normalized[start:stop] = self.rows(start, stop)
             self._normalized = normalized
-        self._block = functools.lru_cache(CACHED_BLOCKS)(self._make_block)
+        self.num_cached_blocks = _CACHED_BLOCKS
+        self._block = functools.lru_cache(_CACHED_BLOCKS)(self._make_block)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Unit vectors `start` to `stop` in sorted order, float32."""

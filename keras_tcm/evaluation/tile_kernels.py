@@ -3,7 +3,9 @@
 `tile_kernels_numba` does the same, faster.
 """
 
+import copy
 import dataclasses
+from typing import Self
 
 import numpy as np
 
@@ -64,7 +66,8 @@ class NegativeCounts:
             are not to be counted by class.
         column_slots: The same for gallery samples, or `None` not to count them.
         num_slots: Rows of the table but the last.
-        dtype: Unsigned integer type of the table.
+        table_type: Unsigned integer type of the table.
+        histogram_type: Integer type of the histogram. Defaults to int64.
 
     Attributes:
         edges: See above.
@@ -80,22 +83,31 @@ class NegativeCounts:
         row_slots: np.ndarray | None,
         column_slots: np.ndarray | None,
         num_slots: int,
-        dtype: type,
+        table_type: type,
+        histogram_type: type = np.int64,
     ) -> None:
         self.edges = edges
         self.row_slots, self.column_slots = row_slots, column_slots
-        self.histogram = np.zeros(edges[-1] + 1, np.int64)
-        self.table: np.ndarray = np.zeros((num_slots + 1, len(edges)), dtype)
+        self.histogram: np.ndarray = np.zeros(edges[-1] + 1, histogram_type)
+        self.table: np.ndarray = np.zeros((num_slots + 1, len(edges)), table_type)
         self.bin_of_step = np.repeat(
             np.arange(len(edges), dtype=np.uint16), np.diff(edges, prepend=-1)
         )
         self.cut = np.float32(1.0 - (edges[-1] + 0.75) / STEPS_PER_UNIT)
 
-    def accepted(self, cuts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, float]:
-        """Count the pairs of each slot up to each cut.
+    def of_rows(self, start: int) -> Self:
+        """These counts: all rows add to them."""
+        return self
 
-        A cut inside a bin takes its share of the bin's pairs, as if they were spread
-        evenly.
+    def empty_copy(self) -> Self:
+        """Counts of other pairs in the same bins."""
+        other = copy.copy(self)
+        other.histogram = np.zeros_like(self.histogram)
+        other.table = np.zeros_like(self.table)
+        return other
+
+    def accepted(self, cuts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, float]:
+        """Count the pairs of each slot up to each cut, as `interpolate` does.
 
         Args:
             cuts: Distances in steps up to the last edge, shape `(t,)`.
@@ -106,26 +118,53 @@ class NegativeCounts:
             at the least certain cut, root mean square over slots: 0 if all cuts are
             edges, infinity if the pairs in the cut bins are not spread evenly.
         """
-        bins = np.searchsorted(self.edges, cuts)
+        table = self.table[:-1]
+        bins, fraction = _places(self.edges, cuts)
         upper = self.edges[bins]
         lower = np.concatenate([[-1], self.edges])[bins]
-        fraction = (cuts - lower) / (upper - lower)
         spread = fraction * (1.0 - fraction)
         up_to = np.concatenate([[0], np.cumsum(self.histogram)])
         inside = up_to[upper + 1] - up_to[lower + 1]
         surplus = up_to[cuts + 1] - up_to[lower + 1] - fraction * inside
         is_even = (np.abs(surplus) <= 6.0 * np.sqrt(inside * spread) + 6.0).all()
 
-        # Whole bins before each of the bins asked for, and those themselves.
-        table = self.table[:-1]
-        starts = np.unique(np.append(bins, 0))
-        between = np.add.reduceat(table, starts, axis=1, dtype=np.int64)
-        before = np.cumsum(between, axis=1) - between
-        before = before[:, np.searchsorted(starts, bins)]
-        inside = table[:, bins].astype(np.float64)
-        variance = inside * spread / np.square(sizes[:, None], dtype=np.float64)
+        variance = table[:, bins] * spread / np.square(sizes[:, None], dtype=np.float64)
         error = np.sqrt(variance.mean(axis=0).max()) if is_even else np.inf
-        return before + fraction * inside, float(error)
+        return interpolate(table, self.edges, cuts), float(error)
+
+
+def interpolate(table: np.ndarray, edges: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """Count the pairs of each row of a table of bins up to each cut.
+
+    A cut inside a bin takes its share of the bin's pairs, as if they were spread
+    evenly.
+
+    Args:
+        table: Pairs by row and bin.
+        edges: Last distance in steps of each bin.
+        cuts: Distances in steps up to the last edge, shape `(t,)`.
+
+    Returns:
+        Float64 counts of shape `(rows, t)`.
+    """
+    bins, fraction = _places(edges, cuts)
+    # Whole bins before each of the bins asked for, and those themselves.
+    starts = np.unique(np.append(bins, 0))
+    between = np.add.reduceat(table, starts, axis=1, dtype=np.int64)
+    before = np.cumsum(between, axis=1) - between
+    return before[:, np.searchsorted(starts, bins)] + fraction * table[:, bins]
+
+
+def _places(edges: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bin of each cut, and the share of the bin that it takes."""
+    bins = np.searchsorted(edges, cuts)
+    lower = np.concatenate([[-1], edges])[bins]
+    return bins, (cuts - lower) / (edges[bins] - lower)
+
+
+def count_type(most: int) -> type:
+    """Unsigned integer type that holds counts up to `most`."""
+    return np.uint32 if most <= np.iinfo(np.uint32).max else np.uint64
 
 
 def count(tile: Tile, counts: NegativeCounts) -> None:
@@ -136,7 +175,7 @@ def count(tile: Tile, counts: NegativeCounts) -> None:
     is_counted = steps < len(counts.histogram)
     near, steps = near[is_counted], steps[is_counted]
     found = np.bincount(steps)
-    counts.histogram[: len(found)] += found
+    counts.histogram[: len(found)] += found.astype(counts.histogram.dtype)
     rows, columns = np.divmod(near, tile.num_columns)
     bins = counts.bin_of_step[steps].astype(np.int64)
     for slots, start, ends in (

@@ -1,0 +1,143 @@
+"""What an evaluation measures, and the thresholds that the pairs give for it."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_tcm.evaluation.distance import from_cosine, to_cosine
+from keras_tcm.evaluation.distribution import (
+    NUM_STEPS,
+    STEPS_PER_UNIT,
+    TIE_STEPS,
+    Distribution,
+    accepted_steps,
+)
+from keras_tcm.evaluation.errors import UndefinedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """Where an evaluation looks at the classes.
+
+    Attributes:
+        bounds: The calibration range.
+        calibration: Distances spread evenly over it.
+        points: Threshold in steps for each FAR target, or `None` if unresolved.
+        cuts: Largest distance in steps that each of `calibration`, and then each of
+            `points`, accepts.
+    """
+
+    bounds: tuple[float, float]
+    calibration: np.ndarray
+    points: list[int | None]
+    cuts: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """What to measure: arguments of `evaluate_embeddings`."""
+
+    far_range: tuple[float, float]
+    frr_range: tuple[float, float] | None
+    calibration_range: tuple[float, float] | None
+    beta: float
+    epsilon: float
+    distance: str
+    num_thresholds: int
+    far_targets: tuple[float, ...]
+
+    @property
+    def needs_far_range(self) -> bool:
+        """Whether the negative pairs determine the calibration range."""
+        return self.frr_range is None and self.calibration_range is None
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Quantiles of the negative distances that matter."""
+        # At a FAR of 1 every pair is accepted: nothing to count.
+        targets = tuple(target for target in self.far_targets if target < 1.0)
+        return (*self.far_range, *targets) if self.needs_far_range else targets
+
+    def known_cuts(self, positive: Distribution) -> np.ndarray:
+        """Cuts that do not depend on the negative pairs."""
+        if self.needs_far_range:
+            return np.zeros(0, np.int64)
+        return self._cuts(np.linspace(*self._bounds(positive), self.num_thresholds))
+
+    def thresholds(self, positive: Distribution, negative: Distribution) -> Thresholds:
+        """Choose the thresholds from the distances of all pairs."""
+        bounds = self._bounds(positive, negative)
+        calibration = np.linspace(*bounds, self.num_thresholds)
+        points = [_operating_steps(negative, target) for target in self.far_targets]
+        point_cuts = [0 if point is None else point + TIE_STEPS for point in points]
+        cuts = np.minimum([*self._cuts(calibration), *point_cuts], NUM_STEPS - 1)
+        return Thresholds(bounds, calibration, points, cuts)
+
+    def distance_of(self, steps: int) -> float:
+        """Distance of the measure that was asked for."""
+        return float(from_cosine(steps / STEPS_PER_UNIT, self.distance))
+
+    def _cuts(self, calibration: np.ndarray) -> np.ndarray:
+        return accepted_steps(to_cosine(calibration, self.distance))
+
+    def _bounds(
+        self, positive: Distribution, negative: Distribution | None = None
+    ) -> tuple[float, float]:
+        if self.calibration_range is not None:
+            return self.calibration_range
+        if self.frr_range is not None:
+            low, high = self.frr_range
+            return self._quantiles(
+                "frr_range", self.frr_range, positive, (1.0 - high, 1.0 - low)
+            )
+        assert negative is not None
+        return self._quantiles("far_range", self.far_range, negative, self.far_range)
+
+    def _quantiles(
+        self,
+        name: str,
+        rates: tuple[float, float],
+        pairs: Distribution,
+        shares: tuple[float, float],
+    ) -> tuple[float, float]:
+        """Quantiles of the pairs, as distances of the measure that was asked for."""
+        bounds = []
+        for share in shares:
+            below, above, fraction = pairs.quantile(share)
+            lower, upper = self.distance_of(below), self.distance_of(above)
+            bounds.append(lower + fraction * (upper - lower))
+        if bounds[0] >= bounds[1]:
+            raise UndefinedError(
+                f"`{name}` must span a range of distances. Received: {name}={rates}, "
+                f"both ends of which lie at distance {bounds[0]:.6g} (tied or "
+                "collapsed embeddings); give `calibration_range` to choose distances "
+                "instead"
+            )
+        return bounds[0], bounds[1]
+
+
+def equal_error_rate(positive: Distribution, negative: Distribution) -> float:
+    """Mean of FAR and FRR at the pair distance where they are closest."""
+    # A stable sort merges two sorted runs in linear time.
+    observed = np.sort(np.concatenate([positive.steps, negative.steps]), kind="stable")
+    far = negative.share_up_to(observed)
+    frr = 1.0 - positive.share_up_to(observed)
+    nearest = np.argmin(np.abs(far - frr))
+    return float((far[nearest] + frr[nearest]) / 2)
+
+
+def _operating_steps(negative: Distribution, target: float) -> int | None:
+    """Threshold in steps with the largest FAR up to `target`, or `None`."""
+    acceptable = math.floor(target * negative.size)
+    # Floor of a rounded product: 0.29 * 100 is 28.999...
+    if (acceptable + 1) / negative.size <= target:
+        acceptable += 1
+    if acceptable < 1:
+        return None
+    if acceptable >= negative.size:
+        return NUM_STEPS - 1
+    # Just below the first negative that would be one too many, with room for the tie
+    # tolerance on this side and for rounding on the user's.
+    steps = negative.order_statistic(acceptable) - 2 * TIE_STEPS
+    return steps if steps >= 0 else None

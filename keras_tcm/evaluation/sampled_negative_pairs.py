@@ -1,0 +1,207 @@
+"""Estimates of the counts over all negative pairs from some of them."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_tcm.evaluation.distribution import NUM_STEPS, Distribution
+from keras_tcm.evaluation.errors import UndefinedError
+from keras_tcm.evaluation.negative_pairs import NegativePairs
+from keras_tcm.evaluation.neighbor_ranks import NeighborRanks
+from keras_tcm.evaluation.pair_walk import PairWalk, Progress
+from keras_tcm.evaluation.population import Population
+from keras_tcm.evaluation.positive_pairs import PositivePairs
+from keras_tcm.evaluation.samples import Samples, to_block
+from keras_tcm.evaluation.tile_kernels import NegativeCounts, count_type, interpolate
+
+# Random groups of the sampled gallery: their differences give the standard errors.
+NUM_GROUPS = 32
+_MAX_BINS = 512
+_TABLE_BYTES = 2**28
+
+
+class SampledNegativePairs(NegativePairs):
+    """Counts the pairs of all queries with a sample of the gallery.
+
+    The sample is drawn without replacement and falls into random groups of equal
+    sizes, which are counted apart. Neighbours are ranked for a sample of the queries,
+    in the whole gallery: without a separate gallery these are the same pairs.
+
+    Args:
+        queries: The queries.
+        gallery: The gallery, or `None` to pair the queries with each other.
+        population: The sizes of the classes.
+        ks: Ranks that recall is asked for.
+        max_pairs: Number of pairs to compare, at most.
+        seed: Seed of the samples.
+        block_size: Most columns of a block of pairs, or `None` to choose it.
+        new_progress: Makes what each walk reports to.
+
+    Attributes:
+        share: Share of the gallery that is sampled.
+        query_share: Share of the queries whose neighbours are ranked.
+        edges: Bins in which pairs are counted class by class.
+    """
+
+    edges: np.ndarray
+
+    def __init__(
+        self,
+        queries: Samples,
+        gallery: Samples | None,
+        population: Population,
+        ks: tuple[int, ...],
+        max_pairs: int,
+        seed: int,
+        block_size: int | None,
+        new_progress: Callable[[], Progress | None],
+    ) -> None:
+        self._slots = population.slots[queries.codes]
+        rng = np.random.default_rng(seed)
+        others = queries if gallery is None else gallery
+        budget = max_pairs if gallery is None else max_pairs // 2
+        self._group_size = budget // queries.size // NUM_GROUPS
+        size = self._group_size * NUM_GROUPS
+        num_queries = size if gallery is None else budget // others.size
+        if not size or not num_queries:
+            least = max(NUM_GROUPS * queries.size, others.size)
+            least *= 1 if gallery is None else 2
+            raise ValueError(
+                f"`max_pairs` must be at least {least} for these samples, "
+                f"{NUM_GROUPS} for each. Received: max_pairs={max_pairs}"
+            )
+        self.share = size / others.size
+        self.query_share = num_queries / queries.size
+        drawn = rng.choice(others.size, size, replace=False)
+        rows = _Rows(others, drawn, self._group_size)
+        self._walk = PairWalk(rows, queries, block_size, self._group_size)
+
+        class_sizes = population.query_counts[rows.codes]
+        self._group_sizes = (queries.size - class_sizes).reshape(NUM_GROUPS, -1).sum(1)
+        self.size = int(self._group_sizes.sum())
+        groups = np.repeat(np.arange(NUM_GROUPS), self._group_size)
+        sampled = np.zeros((NUM_GROUPS, len(population.query_counts)), np.int64)
+        np.add.at(sampled, (groups, rows.codes), 1)
+        eligible = population.eligible
+        self._group_per_class = population.query_counts[eligible] * (
+            self._group_size - sampled[:, eligible]
+        )
+        self.num_per_class = self._group_per_class.sum(axis=0)
+        if (self.num_per_class == self._group_per_class.max(axis=0)).any():
+            raise UndefinedError(
+                "`max_pairs` must be larger: a class has negative pairs with too few "
+                f"of the sampled. Received: max_pairs={max_pairs}"
+            )
+
+        if gallery is None:
+            places, own = np.sort(drawn), np.sort(drawn)
+        else:
+            places = np.sort(rng.choice(queries.size, num_queries, replace=False))
+            own = None
+        # Queries that are rows of the walk as well are ranked on the way.
+        self._row_order = None if own is None else np.searchsorted(places, drawn)
+        ranked = Samples(
+            queries.pick(places), queries.codes[places], len(queries.starts) - 1
+        )
+        positives = PositivePairs(ranked, others, own)
+        if not positives.num_pairs:
+            raise UndefinedError(
+                "`max_pairs` must be larger: none of the sampled queries has a "
+                f"positive. Received: max_pairs={max_pairs}"
+            )
+        super().__init__(
+            queries,
+            gallery,
+            positives,
+            PairWalk(ranked, others, block_size),
+            ks,
+            new_progress,
+        )
+        self._groups: list[NegativeCounts]
+
+    def of_rows(self, start: int) -> NegativeCounts:
+        """Counts of the group of a row."""
+        return self._groups[start // self._group_size]
+
+    def accepted(self, cuts: np.ndarray) -> np.ndarray:
+        """Estimate the pairs of each eligible class up to each cut."""
+        return self._accepted(self._table, self.num_per_class, cuts)
+
+    def shares_without(self, group: int, cuts: np.ndarray) -> np.ndarray:
+        """Shares of the pairs of each class up to each cut, without a group."""
+        num_pairs = self.num_per_class - self._group_per_class[group]
+        table = self._table - self._groups[group].table[:-1]
+        return self._accepted(table, num_pairs, cuts) / num_pairs[:, None]
+
+    def distribution_without(self, group: int) -> Distribution:
+        """The pairs by distance, without a group."""
+        histogram = self._histogram - self._groups[group].histogram
+        return Distribution(histogram, self.size - int(self._group_sizes[group]))
+
+    def _count(self, edges: np.ndarray, with_ranks: bool) -> None:
+        self.edges = edges
+        ranks = None
+        if with_ranks and self._row_order is not None and self._positives.is_one_group:
+            (group,) = self._positives.groups
+            ranks = NeighborRanks(group.reordered(self._row_order), max(self._ks))
+            self._ranks = ranks
+        counts = NegativeCounts(
+            edges,
+            None,
+            self._slots,
+            len(self.num_per_class),
+            self._table_type,
+            count_type(int(self._group_sizes.max())),
+        )
+        self._groups = [counts.empty_copy() for _ in range(NUM_GROUPS)]
+        self._walk.run(self, ranks, self._new_progress())
+        self._table = np.zeros_like(counts.table[:-1], np.int64)
+        self._histogram = np.zeros_like(counts.histogram, np.int64)
+        for counts in self._groups:
+            self._table += counts.table[:-1]
+            self._histogram += counts.histogram
+        self.distribution = Distribution(self._histogram, self.size)
+
+    def _edges(
+        self, pilot: np.ndarray, first: int, last: int, cuts: np.ndarray
+    ) -> np.ndarray:
+        row_bytes = self._table_type().itemsize * (len(self.num_per_class) + 1)
+        num_bins = _TABLE_BYTES // (NUM_GROUPS * row_bytes)
+        half = min(_MAX_BINS, max(num_bins, 16)) // 2
+        # Half of the bins where the pilot's pairs are, the more the nearer they are.
+        low, high = np.searchsorted(pilot, [first, last], side="right").clip(1)
+        near = pilot[np.geomspace(low, high, half).astype(np.int64) - 1]
+        grid = np.linspace(min(first, *cuts, last), last, half).astype(np.int64)
+        return np.union1d(near[near <= last], grid)
+
+    @property
+    def _table_type(self) -> type:
+        return count_type(self._group_per_class.max())
+
+    def _accepted(
+        self, table: np.ndarray, num_pairs: np.ndarray, cuts: np.ndarray
+    ) -> np.ndarray:
+        counted = interpolate(table, self.edges, np.minimum(cuts, self.edges[-1]))
+        # No pair is farther than the largest distance.
+        return np.where(cuts == NUM_STEPS - 1, num_pairs[:, None], counted)
+
+
+class _Rows:
+    """Some samples in the order drawn, as the rows of a walk."""
+
+    def __init__(self, samples: Samples, places: np.ndarray, block_size: int) -> None:
+        self.size = len(places)
+        self.codes = samples.codes[places]
+        self.num_cached_blocks = math.ceil(self.size / block_size)
+        vectors = samples.pick(places)
+        self._blocks = [
+            to_block(vectors[start : start + block_size], block_size)
+            for start in range(0, self.size, block_size)
+        ]
+        self._block_size = block_size
+
+    def block(self, start: int, size: int) -> Any:
+        """Vectors from `start` on as a backend tensor."""
+        return self._blocks[start // self._block_size]

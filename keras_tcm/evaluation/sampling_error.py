@@ -1,0 +1,133 @@
+"""Errors of an evaluation that compared a sample of the pairs."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_tcm.evaluation.definition import Definition, Thresholds, equal_error_rate
+from keras_tcm.evaluation.distribution import TIE_STEPS, Distribution
+from keras_tcm.evaluation.sampled_negative_pairs import (
+    NUM_GROUPS,
+    SampledNegativePairs,
+)
+from keras_tcm.evaluation.tile_kernels import interpolate
+from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingError:
+    """What leaving out parts of the sample tells about its errors.
+
+    Attributes:
+        opis_bias: Expected excess of each class's contribution to OPIS, since the
+            classes' errors look like inconsistency.
+        epsilon_opis_bias: The same for epsilon-OPIS.
+        scores: Standard errors of OPIS, epsilon-OPIS and the equal error rate.
+        points: Standard errors of each operating point.
+    """
+
+    opis_bias: np.ndarray
+    epsilon_opis_bias: float
+    scores: dict[str, float]
+    points: list[dict[str, float]]
+
+
+def sampling_error(
+    definition: Definition,
+    thresholds: Thresholds,
+    positive: Distribution,
+    positives_at_edges: np.ndarray,
+    num_positives: np.ndarray,
+    negatives: SampledNegativePairs,
+) -> SamplingError:
+    """Estimate errors by the jackknife that leaves out one group at a time.
+
+    Pairs that share a sample are not independent, but groups of samples nearly are.
+    With `g` groups, `(g - 1) / g` times the sum of the squared deviations of the
+    estimates without each group is the variance, and `g - 1` times their mean
+    deviation from the estimate is the bias. Both shrink with the share of the samples
+    that has not been drawn.
+
+    Args:
+        definition: What is measured.
+        thresholds: The thresholds chosen from the whole sample.
+        positive: The positive pairs by distance.
+        positives_at_edges: Positive pairs of each class up to each of
+            `negatives.edges`.
+        num_positives: Positive pairs of each class.
+        negatives: The sampled negative pairs.
+
+    Reference:
+        - Wolter, *Introduction to Variance Estimation*, chapter 4
+    """
+
+    def scores(
+        chosen: Thresholds, negative: Distribution, far: np.ndarray
+    ) -> tuple[np.ndarray, list[float]]:
+        # Positive pairs are interpolated too: counting them at the thresholds of each
+        # replicate would cost more than it tells.
+        cuts = chosen.cuts[: definition.num_thresholds]
+        accepted = interpolate(positives, negatives.edges, cuts)
+        one = np.ones(len(far))
+        utility = utility_curves(accepted, num_positives, far, one, definition.beta)
+        epsilon = epsilon_opis(utility, definition.epsilon)
+        return opis_per_class(utility), [epsilon, equal_error_rate(positive, negative)]
+
+    positives = np.diff(positives_at_edges, axis=1, prepend=0)
+    calibration = slice(None, definition.num_thresholds)
+    whole_far = negatives.accepted(thresholds.cuts[calibration])
+    whole_far /= negatives.num_per_class[:, None]
+    whole_opis, whole_scores = scores(thresholds, negatives.distribution, whole_far)
+
+    mean_opis = np.zeros_like(whole_opis)
+    replicates, point_replicates = [], []
+    for group in range(NUM_GROUPS):
+        negative = negatives.distribution_without(group)
+        chosen = definition.thresholds(positive, negative)
+        far = negatives.shares_without(group, chosen.cuts[calibration])
+        opis, others = scores(chosen, negative, far)
+        mean_opis += opis / NUM_GROUPS
+        replicates.append([opis.mean(), *others])
+        point_replicates.append(
+            [
+                _point(definition, positive, negative, point, replicate)
+                for point, replicate in zip(
+                    thresholds.points, chosen.points, strict=True
+                )
+            ]
+        )
+    unsampled = 1.0 - negatives.share
+    scale = unsampled * (NUM_GROUPS - 1)
+    errors = np.sqrt(scale * np.var(replicates, axis=0))
+    point_errors = np.sqrt(scale * np.var(point_replicates, axis=0))
+    mean_epsilon = np.mean(replicates, axis=0)[1]
+    return SamplingError(
+        opis_bias=scale * (mean_opis - whole_opis),
+        epsilon_opis_bias=float(scale * (mean_epsilon - whole_scores[0])),
+        scores=dict(zip(("opis", "epsilon_opis", "eer"), errors.tolist(), strict=True)),
+        points=[
+            dict(zip(("threshold", "far", "frr"), values, strict=True))
+            for values in point_errors.tolist()
+        ],
+    )
+
+
+def _point(
+    definition: Definition,
+    positive: Distribution,
+    negative: Distribution,
+    point: int | None,
+    replicate: int | None,
+) -> tuple[float, float, float]:
+    """Threshold, FAR and FRR of an operating point without a group.
+
+    The threshold and the FRR follow the pairs that are left; the FAR is that of the
+    threshold of the whole sample.
+    """
+    if point is None or replicate is None:
+        return np.nan, np.nan, np.nan
+    return (
+        definition.distance_of(replicate),
+        float(negative.share_up_to(point + TIE_STEPS)),
+        float(1.0 - positive.share_up_to(replicate + TIE_STEPS)),
+    )
