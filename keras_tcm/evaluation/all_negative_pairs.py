@@ -13,12 +13,12 @@ from keras_tcm.evaluation.positive_pairs import PositivePairs
 from keras_tcm.evaluation.samples import Samples
 from keras_tcm.evaluation.tile_kernels import NegativeCounts, count_type
 
-# Bins of the per-class counts, if memory allows.
-_MAX_BINS = 4096
+# Largest standard error that reading the classes' shares of negatives off bins may
+# add, root mean square; otherwise a second walk counts exactly.
+_MAX_ERROR = 4e-5
+# Bins of the per-class counts: as many as the error asks for, since fewer are faster.
+_BINS = (256, 4096)
 _TABLE_BYTES = 2**27
-# Largest standard error that reading the classes' shares of negatives off the bins may
-# add; otherwise a second walk counts exactly.
-_MAX_ERROR = 2e-5
 
 
 class AllNegativePairs(NegativePairs):
@@ -83,8 +83,13 @@ class AllNegativePairs(NegativePairs):
     def _edges(
         self, pilot: np.ndarray, first: int, last: int, cuts: np.ndarray
     ) -> np.ndarray:
+        # The variance in the middle of a bin is a quarter of its pairs; the last bins
+        # are some four times as full as the average.
+        share = np.searchsorted(pilot, last, side="right") / len(pilot)
+        variance = 4.0 * 0.25 * share * np.mean(1.0 / self.num_per_class)
+        num_bins = np.clip(variance / _MAX_ERROR**2, *_BINS)
         num_rows = len(self.num_per_class) + 1
         row_bytes = count_type(self.num_per_class.max())().itemsize * num_rows
-        num_bins = min(_MAX_BINS, max(_TABLE_BYTES // row_bytes, 16))
+        num_bins = min(int(num_bins), max(_TABLE_BYTES // row_bytes, 16))
         grid = np.linspace(first, last, num_bins).astype(np.int64)
         return np.union1d(grid, np.minimum(cuts, last))

@@ -1,6 +1,5 @@
 """The walk over all pairs of different classes, tile by tile."""
 
-import collections
 import concurrent.futures
 import importlib.util
 import math
@@ -109,18 +108,17 @@ class PairWalk:
 
         places = list(self._places(first, last, is_symmetric))
         with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
-            pending: collections.deque = collections.deque()
+            pending: concurrent.futures.Future | None = None
             for done, (row, column) in enumerate(places, start=1):
                 is_triangle = is_symmetric and row == column
                 tile = self._tile(row, last, column, is_triangle)
-                if tile is not None:
-                    pending.append(executor.submit(process, tile))
-                if len(pending) > 1:
-                    pending.popleft().result()
+                if pending is not None:
+                    pending.result()
+                pending = None if tile is None else executor.submit(process, tile)
                 if progress is not None:
                     progress(done, len(places))
-            while pending:
-                pending.popleft().result()
+            if pending is not None:
+                pending.result()
 
     def _places(
         self, first: int, last: int, is_symmetric: bool

@@ -79,9 +79,9 @@ def to_block(rows: np.ndarray, size: int) -> Any:
 def similarities(rows: Any, columns: Any) -> np.ndarray:
     """Products of all rows of two backend tensors, on the host; may be read-only."""
     product = keras.ops.matmul(rows, keras.ops.transpose(columns))
-    if keras.backend.backend() == "torch":
-        return keras.ops.convert_to_numpy(product)
     # Without the copy that Keras makes.
+    if keras.backend.backend() == "torch":
+        return product.detach().cpu().numpy()
     return np.asarray(product)
 
 
