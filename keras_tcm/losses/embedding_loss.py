@@ -124,14 +124,12 @@ class EmbeddingLoss(keras.losses.Loss):
             weights = _as_vector("sample_weight", weights, batch)
         return labels, predictions, weights
 
-    def average(self, losses: Any, weights: Any, total: Any = None) -> Any:
+    def average(self, losses: Any, weights: Any) -> Any:
         """Weigh per-sample losses so that their mean follows `reduction`.
 
         Args:
             losses: Tensor of shape `(batch,)`.
             weights: Instance weights of shape `(batch,)`.
-            total: Function that adds a scalar up over replicas. Defaults to the
-                identity.
 
         Returns:
             Rows of shape `(batch,)`: `weights * losses`, and for
@@ -139,11 +137,14 @@ class EmbeddingLoss(keras.losses.Loss):
         """
         rows = weights * losses
         if self.reduction == "mean_with_sample_weight":
-            total = total or (lambda value: value)
-            weight = total(ops.sum(weights))
-            samples = total(ops.sum(ops.ones_like(weights)))
+            weight = self.total(ops.sum(weights))
+            samples = self.total(ops.sum(ops.ones_like(weights)))
             rows = rows * (samples / ops.where(weight > 0, weight, 1.0))
         return rows
+
+    def total(self, value: Any) -> Any:
+        """Add a scalar up over replicas: here there is one."""
+        return value
 
     def reduce(self, rows: Any) -> Any:
         """Reduce rows to the value that the loss returns."""

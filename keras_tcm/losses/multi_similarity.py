@@ -36,6 +36,8 @@ class MultiSimilarity(PairwiseLoss):
         base: Similarity around which both are centred, in [-1, 1]. Defaults to 0.5.
         epsilon: Mining margin in cosine similarity, at least 0, or `None` to use
             all pairs. Defaults to 0.1.
+        block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
+            to `None`.
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"multi_similarity"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -65,22 +67,24 @@ class MultiSimilarity(PairwiseLoss):
         beta: float = 50.0,
         base: float = 0.5,
         epsilon: float | None = 0.1,
+        block_size: int | None = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "multi_similarity",
         dtype: Any = None,
     ) -> None:
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        super().__init__(block_size, reduction, name, dtype)
         self.alpha = check_number("alpha", alpha, 0, open_low=True)
         self.beta = check_number("beta", beta, 0, open_low=True)
         self.base = check_number("base", base, -1, 1)
         self.epsilon = None if epsilon is None else check_number("epsilon", epsilon, 0)
 
-    def pair_rows(self, pairs: Pairs) -> Any:
-        """Compute rows of shape `(batch,)` whose mean is the loss."""
-        losses = multi_similarity_anchors(
-            pairs, self.alpha, self.beta, self.base, self.epsilon
+    def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
+        """Compute the loss of each anchor."""
+        return (
+            multi_similarity_anchors(
+                pairs, self.alpha, self.beta, self.base, self.epsilon
+            ),
         )
-        return self.average(losses, pairs.anchor_weights, pairs.total)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

@@ -1,74 +1,85 @@
 """The base class of the losses on pairs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
 
 from keras_tcm.losses.embedding_loss import EmbeddingLoss
+from keras_tcm.ops.map_anchors import automatic_block_size, map_anchors
 from keras_tcm.ops.pairs import Pairs, pair_masks
 from keras_tcm.ops.similarity import l2_normalize
+from keras_tcm.validation import check_integer
 
 
 class PairwiseLoss(EmbeddingLoss):
     """Base class for losses on the pairs of a batch of embeddings.
 
-    It builds the similarity matrix and the pair weights once, so that the terms
-    of a sum share them. Subclasses implement `pair_rows`. See `EmbeddingLoss` for
-    the arguments.
+    The similarities of a batch are computed once for all terms of a sum: as one
+    matrix, or in blocks of anchors that are computed anew for the gradient, so that no
+    matrix of the size of the batch squared ever exists. Subclasses implement
+    `anchor_terms`, and `combine` if anchors depend on each other.
+
+    Args:
+        block_size: Anchors in a block, at least 1. Defaults to `None`: all at once up
+            to 4,096 x 4,096 pairs, or where the batch size is not known when the graph
+            is built.
+        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
+        name: Name of the loss.
+        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
 
     Example:
 
     ```python
     class MeanNegative(keras_tcm.losses.PairwiseLoss):
-        def pair_rows(self, pairs):
-            similarities = keras.ops.sum(pairs.negative * pairs.similarities, axis=1)
-            return self.average(similarities, pairs.anchor_weights, pairs.total)
+        def anchor_terms(self, pairs):
+            return (keras.ops.sum(pairs.negative * pairs.similarities, axis=1),)
     ```
     """
 
-    def pair_rows(self, pairs: Pairs) -> Any:
-        """Compute one weighted value per anchor whose plain mean is the loss.
+    def __init__(
+        self,
+        block_size: int | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        if block_size is not None:
+            block_size = check_integer("block_size", block_size, 1)
+        self.block_size = block_size
+
+    def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
+        """Compute what the loss needs to know about each anchor.
 
         Args:
-            pairs: The pairs of the batch.
+            pairs: The pairs of some anchors.
 
         Returns:
-            Tensor of shape `(batch,)`.
+            Tensors of shape `(a,)`, in which no anchor depends on another. Those that
+            are not differentiable, such as counts, may be boolean.
         """
         raise NotImplementedError
 
-    def rows(self, labels: Any, predictions: Any, weights: Any) -> Any:
-        """Compute one weighted value per sample whose plain mean is the loss."""
-        return self.pair_rows(self.pairs(labels, predictions, weights))
-
-    def pairs(self, labels: Any, embeddings: Any, weights: Any) -> Pairs:
-        """Pair every sample of the batch with every sample that can be its partner.
+    def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
+        """Compute one weighted value per anchor whose plain mean is the loss.
 
         Args:
-            labels: Integer tensor of shape `(batch,)`.
-            embeddings: Tensor of shape `(batch, d)`, of any norm.
-            weights: Instance weights of shape `(batch,)`; a sample of weight zero
-                vanishes as an anchor and as a partner.
+            terms: The terms of all anchors of the batch, each of shape `(batch,)`.
+            weights: Their instance weights, shape `(batch,)`.
 
         Returns:
-            The pairs.
+            Tensor of shape `(batch,)`. Defaults to the weighted first term.
         """
-        anchors = l2_normalize(embeddings)
-        partners, partner_labels, partner_weights, first_anchor = self.gather(
-            anchors, labels, weights
-        )
-        similarities = ops.matmul(anchors, ops.transpose(partners))
-        # Comparisons swallow NaN and a batch without pairs has no gradient path;
-        # this zero lets a NaN through and keeps every row connected.
-        similarities = similarities + 0.0 * ops.sum(anchors, axis=1, keepdims=True)
-        is_positive, is_negative = pair_masks(labels, partner_labels, first_anchor)
-        none = ops.zeros_like(similarities)
-        return Pairs(
-            similarities=similarities,
-            positive=ops.where(is_positive, partner_weights, none),
-            negative=ops.where(is_negative, partner_weights, none),
-            anchor_weights=weights,
-        )
+        return self.average(terms[0], weights)
+
+    def entries_per_anchor(self, num_partners: int) -> int:
+        """Entries of the largest tensor that `anchor_terms` makes for an anchor."""
+        return num_partners
+
+    def rows(self, labels: Any, predictions: Any, weights: Any) -> Any:
+        """Compute one weighted value per sample whose plain mean is the loss."""
+        return pairwise_rows([self], labels, predictions, weights)[0]
 
     def gather(
         self, embeddings: Any, labels: Any, weights: Any
@@ -78,25 +89,100 @@ class PairwiseLoss(EmbeddingLoss):
         The one place where samples from elsewhere (another replica, a memory)
         come in. The returned rows from `first_anchor` on are the batch itself.
 
-        Returns:
-            Embeddings `(n, d)`, labels `(n,)`, weights `(n,)` and `first_anchor`.
-        """
-        return embeddings, labels, weights, 0
+        Args:
+            embeddings: Unit vectors of shape `(batch, d)`.
+            labels: Integer tensor of shape `(batch,)`.
+            weights: Instance weights of shape `(batch,)`.
 
-    def average_eligible(self, losses: Any, is_eligible: Any, pairs: Pairs) -> Any:
+        Returns:
+            Embeddings `(n, d)`, labels `(n,)`, weights `(n,)` and `first_anchor`;
+            embeddings are `None` if the batch itself has all partners.
+        """
+        return None, labels, weights, 0
+
+    def average_eligible(self, losses: Any, is_eligible: Any, weights: Any) -> Any:
         """Rows whose mean is the mean loss over the eligible anchors.
 
         Args:
             losses: Tensor of shape `(batch,)`, 0 for the other anchors.
-            is_eligible: Boolean tensor of shape `(batch,)`.
-            pairs: The pairs of the batch.
+            is_eligible: Tensor of shape `(batch,)`: 1 or 0.
+            weights: Instance weights, shape `(batch,)`.
 
         Returns:
             Tensor of shape `(batch,)`.
         """
-        weights = pairs.anchor_weights
-        eligible = ops.where(is_eligible, weights, ops.zeros_like(weights))
-        eligible_weight = pairs.total(ops.sum(eligible))
-        weight = pairs.total(ops.sum(weights))
+        eligible_weight = self.total(ops.sum(is_eligible * weights))
+        weight = self.total(ops.sum(weights))
         scale = weight / ops.where(eligible_weight > 0, eligible_weight, 1.0)
-        return self.average(losses * scale, weights, pairs.total)
+        return self.average(losses * scale, weights)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        return {**super().get_config(), "block_size": self.block_size}
+
+
+def pairwise_rows(
+    losses: Sequence[PairwiseLoss], labels: Any, embeddings: Any, weights: Any
+) -> list[Any]:
+    """Compute the rows of several losses from one pass over the similarities.
+
+    Args:
+        losses: The losses; the first gathers the partners.
+        labels: Integer tensor of shape `(batch,)`.
+        embeddings: Tensor of shape `(batch, d)`, of any norm.
+        weights: Instance weights of shape `(batch,)`; a sample of weight zero
+            vanishes as an anchor and as a partner.
+
+    Returns:
+        One tensor of shape `(batch,)` for each loss.
+    """
+    anchors = l2_normalize(embeddings)
+    partners, partner_labels, partner_weights, first_anchor = losses[0].gather(
+        anchors, labels, weights
+    )
+    places = ops.arange(ops.shape(anchors)[0], dtype="int32") + first_anchor
+    num_terms: list[int] = []
+
+    def terms(similarities: Any, labels: Any, places: Any) -> Any:
+        is_positive, is_negative = pair_masks(labels, partner_labels, places)
+        none = ops.zeros((), dtype=similarities.dtype)
+        pairs = Pairs(
+            similarities=similarities,
+            positive=ops.where(is_positive, partner_weights, none),
+            negative=ops.where(is_negative, partner_weights, none),
+        )
+        each = [loss.anchor_terms(pairs) for loss in losses]
+        num_terms[:] = [len(terms) for terms in each]
+        flat = [ops.cast(term, similarities.dtype) for terms in each for term in terms]
+        return ops.stack(flat, axis=1)
+
+    values = map_anchors(
+        terms,
+        anchors,
+        partners,
+        (labels, places),
+        _block_size(losses, anchors, partner_labels),
+    )
+    # Comparisons swallow NaN and a batch without pairs has no gradient path; this zero
+    # lets a NaN through and keeps every row connected.
+    connection = 0.0 * ops.sum(anchors, axis=1)
+    rows, start = [], 0
+    for loss, number in zip(losses, num_terms, strict=True):
+        own = tuple(values[:, start + i] for i in range(number))
+        rows.append(loss.combine(own, weights) + connection)
+        start += number
+    return rows
+
+
+def _block_size(
+    losses: Sequence[PairwiseLoss], anchors: Any, partner_labels: Any
+) -> int | None:
+    """The smallest block size asked for, or else what suits the batch."""
+    sizes = [loss.block_size for loss in losses if loss.block_size is not None]
+    if sizes:
+        return min(sizes)
+    num_anchors, num_partners = anchors.shape[0], partner_labels.shape[0]
+    if num_anchors is None or num_partners is None:
+        return None
+    entries = max(loss.entries_per_anchor(num_partners) for loss in losses)
+    return automatic_block_size(num_anchors, entries)

@@ -30,11 +30,14 @@ class SmoothAP(PairwiseLoss):
     set. The authors' code and pytorch-metric-learning count the query as a
     positive of similarity 1, which flatters every precision; values differ.
 
-    Memory grows with the cube of the batch size (8 MiB per float32 tensor at 128).
+    Every query compares all pairs of its partners. In blocks of queries (from a batch
+    of 256 on, or with `block_size`), memory grows with the square of the batch size.
 
     Args:
         temperature: Width of the sigmoid in cosine similarity, above 0. Defaults to
             0.01.
+        block_size: Queries in a block: see `PairwiseLoss`. Defaults
+            to `None`.
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"smooth_ap"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -61,17 +64,26 @@ class SmoothAP(PairwiseLoss):
     def __init__(
         self,
         temperature: float = 0.01,
+        block_size: int | None = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "smooth_ap",
         dtype: Any = None,
     ) -> None:
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        super().__init__(block_size, reduction, name, dtype)
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
 
-    def pair_rows(self, pairs: Pairs) -> Any:
+    def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
+        """Compute the loss of each query, and whether it has a positive."""
+        return smooth_ap_anchors(pairs, self.temperature)
+
+    def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
         """Compute rows of shape `(batch,)` whose mean is the loss."""
-        losses, has_positive = smooth_ap_anchors(pairs, self.temperature)
-        return self.average_eligible(losses, has_positive, pairs)
+        losses, is_eligible = terms
+        return self.average_eligible(losses, is_eligible, weights)
+
+    def entries_per_anchor(self, num_partners: int) -> int:
+        """Compare every partner with every other."""
+        return num_partners**2
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

@@ -25,6 +25,8 @@ class SupervisedContrastive(PairwiseLoss):
 
     Args:
         temperature: Divisor of the similarities, above 0. Defaults to 0.1.
+        block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
+            to `None`.
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"supervised_contrastive"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -50,17 +52,22 @@ class SupervisedContrastive(PairwiseLoss):
     def __init__(
         self,
         temperature: float = 0.1,
+        block_size: int | None = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "supervised_contrastive",
         dtype: Any = None,
     ) -> None:
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        super().__init__(block_size, reduction, name, dtype)
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
 
-    def pair_rows(self, pairs: Pairs) -> Any:
+    def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
+        """Compute the loss of each anchor, and whether it has a positive."""
+        return supervised_contrastive_anchors(pairs, self.temperature)
+
+    def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
         """Compute rows of shape `(batch,)` whose mean is the loss."""
-        losses, has_positive = supervised_contrastive_anchors(pairs, self.temperature)
-        return self.average_eligible(losses, has_positive, pairs)
+        losses, is_eligible = terms
+        return self.average_eligible(losses, is_eligible, weights)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

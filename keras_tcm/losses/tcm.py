@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.ops.pairs import Pairs
-from keras_tcm.ops.tcm import tcm_rows
+from keras_tcm.ops.tcm import hard_pairs
 from keras_tcm.validation import check_number
 
 
@@ -38,6 +38,8 @@ class TCM(PairwiseLoss):
             [-1, `positive_margin`]. Defaults to 0.5.
         positive_weight: Factor of the positive term, at least 0. Defaults to 1.0.
         negative_weight: Factor of the negative term, at least 0. Defaults to 1.0.
+        block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
+            to `None`.
         reduction: `"sum_over_batch_size"` gives the value above; `"none"` gives
             rows of shape `(batch,)` with that mean; `"sum"` gives batch size times
             that. Defaults to `"sum_over_batch_size"`.
@@ -73,11 +75,12 @@ class TCM(PairwiseLoss):
         negative_margin: float = 0.5,
         positive_weight: float = 1.0,
         negative_weight: float = 1.0,
+        block_size: int | None = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "tcm",
         dtype: Any = None,
     ) -> None:
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        super().__init__(block_size, reduction, name, dtype)
         self.positive_margin = check_number("positive_margin", positive_margin, -1, 1)
         self.negative_margin = check_number(
             "negative_margin", negative_margin, -1, self.positive_margin
@@ -85,16 +88,22 @@ class TCM(PairwiseLoss):
         self.positive_weight = check_number("positive_weight", positive_weight, 0)
         self.negative_weight = check_number("negative_weight", negative_weight, 0)
 
-    def pair_rows(self, pairs: Pairs) -> Any:
+    def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
+        """Add up the hard pairs of each anchor."""
+        return hard_pairs(pairs, self.positive_margin, self.negative_margin)
+
+    def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
         """Compute rows of shape `(batch,)` whose mean is the loss."""
-        shares = tcm_rows(
-            pairs,
-            self.positive_margin,
-            self.negative_margin,
-            self.positive_weight,
-            self.negative_weight,
-        )
-        return shares * pairs.total(ops.sum(ops.ones_like(shares)))
+        positive_excess, num_positive, negative_excess, num_negative = terms
+
+        def mean_over_hard(excess: Any, hard: Any) -> Any:
+            count = self.total(ops.sum(weights * hard))
+            return weights * excess / ops.where(count > 0, count, 1.0)
+
+        positive = mean_over_hard(positive_excess, num_positive)
+        negative = mean_over_hard(negative_excess, num_negative)
+        rows = self.positive_weight * positive + self.negative_weight * negative
+        return rows * self.total(ops.sum(ops.ones_like(weights)))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

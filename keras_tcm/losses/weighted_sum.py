@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_tcm.losses.embedding_loss import EmbeddingLoss
-from keras_tcm.losses.pairwise_loss import PairwiseLoss
+from keras_tcm.losses.pairwise_loss import PairwiseLoss, pairwise_rows
 from keras_tcm.validation import check_number
 
 
@@ -15,7 +15,7 @@ from keras_tcm.validation import check_number
 class WeightedSum(EmbeddingLoss):
     """Weighted sum of losses; what `a + b` and `0.5 * a` make.
 
-    The pairwise terms of this package share one similarity matrix. Every other
+    The pairwise terms of this package share one pass over the similarities. Every other
     term is called as Keras would call it. Each term keeps its own reduction. Sums
     within sums are flattened.
 
@@ -82,20 +82,34 @@ class WeightedSum(EmbeddingLoss):
         """Add up the terms."""
         with keras.name_scope(self.name):
             total = 0.0
-            shared: dict[str, Any] = {}
-            for loss, weight in zip(self.losses, self.weights, strict=True):
-                if isinstance(loss, PairwiseLoss):
-                    dtype = loss._compute_dtype
-                    if dtype not in shared:
-                        arguments = loss.standardize(y_true, y_pred, sample_weight)
-                        shared[dtype] = loss.pairs(*arguments)
-                    value = loss.reduce(loss.pair_rows(shared[dtype]))
+            rows = self._pairwise_rows(y_true, y_pred, sample_weight)
+            for number, (loss, weight) in enumerate(
+                zip(self.losses, self.weights, strict=True)
+            ):
+                if number in rows:
+                    assert isinstance(loss, PairwiseLoss)
+                    value = loss.reduce(rows[number])
                 else:
                     # Some Keras losses multiply their mask into the weights in place.
                     own = None if sample_weight is None else ops.copy(sample_weight)
                     value = loss(y_true, y_pred, own)
                 total = total + weight * ops.cast(value, self.dtype)
             return total
+
+    def _pairwise_rows(
+        self, y_true: Any, y_pred: Any, sample_weight: Any
+    ) -> dict[int, Any]:
+        """Rows of the pairwise terms by number; those of one dtype share a pass."""
+        by_dtype: dict[str, dict[int, PairwiseLoss]] = {}
+        for number, loss in enumerate(self.losses):
+            if isinstance(loss, PairwiseLoss):
+                by_dtype.setdefault(loss._compute_dtype, {})[number] = loss
+        rows: dict[int, Any] = {}
+        for losses in by_dtype.values():
+            terms = list(losses.values())
+            arguments = terms[0].standardize(y_true, y_pred, sample_weight)
+            rows |= dict(zip(losses, pairwise_rows(terms, *arguments), strict=True))
+        return rows
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Add up the terms, without instance weights."""

@@ -1,12 +1,12 @@
 """Pure functions behind the losses, the metrics and the evaluation.
 
-`similarity`, `pairs`, `tcm`, `multi_similarity`, `supervised_contrastive`,
-`smooth_ap` and `softmax` work on tensors of any Keras backend and are
-differentiable; `curves` works on counts in NumPy.
+`similarity`, `pairs`, `map_anchors`, `tcm`, `multi_similarity`,
+`supervised_contrastive`, `smooth_ap` and `softmax` work on tensors of any Keras
+backend and are differentiable; `curves` works on counts in NumPy.
 """
 
 from keras_tcm.ops.pairs import Pairs as Pairs
 from keras_tcm.ops.pairs import pair_masks as pair_masks
 from keras_tcm.ops.similarity import cosine_similarities as cosine_similarities
 from keras_tcm.ops.similarity import l2_normalize as l2_normalize
-from keras_tcm.ops.tcm import tcm_rows as tcm_rows
+from keras_tcm.ops.tcm import hard_pairs as hard_pairs

@@ -7,41 +7,32 @@ from keras import ops
 from keras_tcm.ops.pairs import Pairs
 
 
-def tcm_rows(
-    pairs: Pairs,
-    positive_margin: float,
-    negative_margin: float,
-    positive_weight: float = 1.0,
-    negative_weight: float = 1.0,
-) -> Any:
-    """Each anchor's share of the TCM loss.
+def hard_pairs(
+    pairs: Pairs, positive_margin: float, negative_margin: float
+) -> tuple[Any, Any, Any, Any]:
+    """What the hard pairs of each anchor add up to.
 
     Args:
-        pairs: The pairs of the batch.
+        pairs: The pairs.
         positive_margin: Positive pairs with a similarity up to it are hard.
         negative_margin: Negative pairs with a similarity from it on are hard.
-        positive_weight: Factor of the positive term.
-        negative_weight: Factor of the negative term.
 
     Returns:
-        Tensor of shape `(a,)` that sums (over all replicas) to the loss.
-
-    Reference:
-        - [Zhang et al., ICLR 2024](https://arxiv.org/abs/2307.04047)
+        For the hard positive pairs, the sum of their distances to the margin and the
+        sum of their weights, and the same for the hard negative ones: tensors of shape
+        `(a,)`.
     """
     similarities = pairs.similarities
     # Rounding can put a similarity just outside [-1, 1]; with a margin of -1 or 1
     # such a pair must still count as hard.
-    bounded = ops.stop_gradient(ops.clip(similarities, -1.0, 1.0))
-    none = ops.zeros_like(similarities)
-    hard_positive = ops.where(bounded <= positive_margin, pairs.positive, none)
-    hard_negative = ops.where(bounded >= negative_margin, pairs.negative, none)
-
-    def mean_over_hard(hard: Any, excess: Any) -> Any:
-        rows = pairs.anchor_weights * ops.sum(hard * excess, axis=1)
-        count = pairs.total(ops.sum(pairs.anchor_weights * ops.sum(hard, axis=1)))
-        return rows / ops.where(count > 0, count, ops.ones_like(count))
-
-    return positive_weight * mean_over_hard(
-        hard_positive, positive_margin - similarities
-    ) + negative_weight * mean_over_hard(hard_negative, similarities - negative_margin)
+    highest = float("inf") if positive_margin == 1 else positive_margin
+    lowest = float("-inf") if negative_margin == -1 else negative_margin
+    none = ops.zeros((), dtype=similarities.dtype)
+    positive = ops.where(similarities <= highest, pairs.positive, none)
+    negative = ops.where(similarities >= lowest, pairs.negative, none)
+    return (
+        ops.sum(positive * (positive_margin - similarities), axis=1),
+        ops.sum(positive, axis=1),
+        ops.sum(negative * (similarities - negative_margin), axis=1),
+        ops.sum(negative, axis=1),
+    )
