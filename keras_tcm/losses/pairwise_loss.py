@@ -1,12 +1,18 @@
 """The base class of the losses on pairs."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
 
 from keras_tcm.losses.embedding_loss import EmbeddingLoss
-from keras_tcm.ops.map_anchors import automatic_block_size, map_anchors
+from keras_tcm.ops.map_anchors import (
+    AnchorFunction,
+    Blocks,
+    automatic_blocks,
+    map_anchors,
+)
 from keras_tcm.ops.pairs import Pairs, pair_masks
 from keras_tcm.ops.similarity import l2_normalize
 from keras_tcm.validation import check_integer
@@ -15,15 +21,15 @@ from keras_tcm.validation import check_integer
 class PairwiseLoss(EmbeddingLoss):
     """Base class for losses on the pairs of a batch of embeddings.
 
-    The similarities of a batch are computed once for all terms of a sum: as one
-    matrix, or in blocks of anchors that are computed anew for the gradient, so that no
-    matrix of the size of the batch squared ever exists. Subclasses implement
-    `anchor_terms`, and `combine` if anchors depend on each other.
+    The similarities of a batch are computed once for all terms of a sum, in blocks of
+    anchors if there are many. Subclasses implement `anchor_terms`, and `combine` if
+    anchors depend on each other.
 
     Args:
-        block_size: Anchors in a block, at least 1. Defaults to `None`: all at once up
-            to 4,096 x 4,096 pairs, or where the batch size is not known when the graph
-            is built.
+        block_size: Anchors in a block, at least 1. Blocks are computed anew for the
+            gradient, so that no matrix of the size of the batch squared ever exists.
+            Defaults to `None`: what is fastest, and the same from a batch of 4,097 on
+            (one matrix where the batch size is not known when the graph is built).
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -58,6 +64,21 @@ class PairwiseLoss(EmbeddingLoss):
         Returns:
             Tensors of shape `(a,)`, in which no anchor depends on another. Those that
             are not differentiable, such as counts, may be boolean.
+        """
+        raise NotImplementedError
+
+    def symmetric_slopes(
+        self, pairs: Pairs, anchor_upstream: Any, partner_upstream: Any
+    ) -> Any:
+        """Short cut to the gradient with respect to the similarities, if there is one.
+
+        Args:
+            pairs: Pairs of samples of one batch.
+            anchor_upstream: Upstream gradients of the anchors' terms, shape `(a, t)`.
+            partner_upstream: Those of the partners' terms, shape `(n, t)`.
+
+        Returns:
+            Gradient of each similarity from both of its ends, shape `(a, n)`.
         """
         raise NotImplementedError
 
@@ -116,6 +137,21 @@ class PairwiseLoss(EmbeddingLoss):
         scale = weight / ops.where(eligible_weight > 0, eligible_weight, 1.0)
         return self.average(losses * scale, weights)
 
+    def average_counted(self, sums: Any, counts: Any, weights: Any) -> Any:
+        """Rows whose mean is the mean over the pairs or triplets that count.
+
+        Args:
+            sums: What those of each anchor add up to, shape `(batch,)`.
+            counts: The sums of their weights, shape `(batch,)`.
+            weights: Instance weights of the anchors, shape `(batch,)`.
+
+        Returns:
+            Tensor of shape `(batch,)`; 0 where nothing counts.
+        """
+        count = self.total(ops.sum(weights * counts))
+        samples = self.total(ops.sum(ops.ones_like(weights)))
+        return weights * sums * (samples / ops.where(count > 0, count, 1.0))
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
         return {**super().get_config(), "block_size": self.block_size}
@@ -141,48 +177,59 @@ def pairwise_rows(
         anchors, labels, weights
     )
     places = ops.arange(ops.shape(anchors)[0], dtype="int32") + first_anchor
-    num_terms: list[int] = []
+    ends: list[int] = []
 
-    def terms(similarities: Any, labels: Any, places: Any) -> Any:
-        is_positive, is_negative = pair_masks(labels, partner_labels, places)
-        none = ops.zeros((), dtype=similarities.dtype)
-        pairs = Pairs(
-            similarities=similarities,
-            positive=ops.where(is_positive, partner_weights, none),
-            negative=ops.where(is_negative, partner_weights, none),
-        )
-        each = [loss.anchor_terms(pairs) for loss in losses]
-        num_terms[:] = [len(terms) for terms in each]
-        flat = [ops.cast(term, similarities.dtype) for terms in each for term in terms]
+    def pairs(similarities: Any, labels: Any, places: Any, weights: Any) -> Pairs:
+        masks = pair_masks(labels, partner_labels, places)
+        return Pairs(similarities, *masks, weights, partner_weights)
+
+    def terms(*inputs: Any) -> Any:
+        own = pairs(*inputs)
+        each = [loss.anchor_terms(own) for loss in losses]
+        ends[:] = itertools.accumulate(map(len, each))
+        flat = [ops.cast(term, anchors.dtype) for terms in each for term in terms]
         return ops.stack(flat, axis=1)
 
+    def slopes(*inputs: Any) -> Any:
+        own = pairs(*inputs[:-2])
+        anchor_upstream, partner_upstream = inputs[-2:]
+        return sum(
+            loss.symmetric_slopes(
+                own, anchor_upstream[:, start:end], partner_upstream[:, start:end]
+            )
+            for loss, start, end in zip(losses, [0, *ends], ends, strict=False)
+        )
+
+    has_slopes = all(
+        type(loss).symmetric_slopes is not PairwiseLoss.symmetric_slopes
+        for loss in losses
+    )
     values = map_anchors(
-        terms,
+        AnchorFunction(terms, slopes if has_slopes else None),
         anchors,
         partners,
-        (labels, places),
-        _block_size(losses, anchors, partner_labels),
+        (labels, places, weights),
+        _blocks(losses, anchors, partner_labels),
     )
     # Comparisons swallow NaN and a batch without pairs has no gradient path; this zero
     # lets a NaN through and keeps every row connected.
     connection = 0.0 * ops.sum(anchors, axis=1)
-    rows, start = [], 0
-    for loss, number in zip(losses, num_terms, strict=True):
-        own = tuple(values[:, start + i] for i in range(number))
+    rows = []
+    for loss, start, end in zip(losses, [0, *ends], ends, strict=False):
+        own = tuple(values[:, number] for number in range(start, end))
         rows.append(loss.combine(own, weights) + connection)
-        start += number
     return rows
 
 
-def _block_size(
+def _blocks(
     losses: Sequence[PairwiseLoss], anchors: Any, partner_labels: Any
-) -> int | None:
-    """The smallest block size asked for, or else what suits the batch."""
+) -> Blocks | None:
+    """The smallest blocks asked for, or else what suits the batch."""
     sizes = [loss.block_size for loss in losses if loss.block_size is not None]
     if sizes:
-        return min(sizes)
+        return Blocks(min(sizes), are_kept=False)
     num_anchors, num_partners = anchors.shape[0], partner_labels.shape[0]
     if num_anchors is None or num_partners is None:
         return None
     entries = max(loss.entries_per_anchor(num_partners) for loss in losses)
-    return automatic_block_size(num_anchors, entries)
+    return automatic_blocks(num_anchors, entries)

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.ops.pairs import Pairs
-from keras_tcm.ops.tcm import hard_pairs
+from keras_tcm.ops.tcm import hard_pair_slopes, hard_pairs
 from keras_tcm.validation import check_number
 
 
@@ -91,6 +91,18 @@ class TCM(PairwiseLoss):
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
         """Add up the hard pairs of each anchor."""
         return hard_pairs(pairs, self.positive_margin, self.negative_margin)
+
+    def symmetric_slopes(
+        self, pairs: Pairs, anchor_upstream: Any, partner_upstream: Any
+    ) -> Any:
+        """Compute the gradient with respect to the similarities."""
+        return hard_pair_slopes(
+            pairs,
+            self.positive_margin,
+            self.negative_margin,
+            anchor_upstream,
+            partner_upstream,
+        )
 
     def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
         """Compute rows of shape `(batch,)` whose mean is the loss."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_tcm.ops.log_sum_exp import log_one_plus_sum_exp
 from keras_tcm.ops.pairs import Pairs
 
 
@@ -39,18 +40,6 @@ def multi_similarity_anchors(
         positive = ops.where(fixed < highest_negative + epsilon, positive, none)
         negative = ops.where(fixed > lowest_positive - epsilon, negative, none)
     return (
-        _log_one_plus_sum_exp(-alpha * (similarities - base), positive) / alpha
-        + _log_one_plus_sum_exp(beta * (similarities - base), negative) / beta
+        log_one_plus_sum_exp(-alpha * (similarities - base), positive) / alpha
+        + log_one_plus_sum_exp(beta * (similarities - base), negative) / beta
     )
-
-
-def _log_one_plus_sum_exp(exponents: Any, weights: Any) -> Any:
-    """log(1 + sum_j weights_j exp(exponents_j)) over the last axis."""
-    kept = weights > 0
-    zero = ops.zeros_like(exponents)
-    largest = ops.max(ops.where(kept, exponents, zero), axis=-1, keepdims=True)
-    # At least 0, because the 1 counts as an exponent of 0.
-    largest = ops.stop_gradient(ops.maximum(largest, 0.0))
-    terms = weights * ops.exp(ops.where(kept, exponents - largest, zero))
-    total = ops.exp(-largest[..., 0]) + ops.sum(terms, axis=-1)
-    return largest[..., 0] + ops.log(total)

@@ -1,6 +1,7 @@
 """Pairs of anchors and partners: who is positive, who is negative, with what weight."""
 
 import dataclasses
+import functools
 from typing import Any
 
 from keras import ops
@@ -45,11 +46,28 @@ class Pairs:
 
     Attributes:
         similarities: Cosine similarities, shape `(a, n)`.
-        positive: Weight of the partner in each positive pair, shape `(a, n)`;
-            0 where the pair is not positive.
-        negative: The same for negative pairs.
+        is_positive: Whether each pair is positive, shape `(a, n)`.
+        is_negative: Whether each pair is negative.
+        anchor_weights: Instance weights of the anchors, shape `(a,)`.
+        partner_weights: Instance weights of the partners, shape `(n,)`.
     """
 
     similarities: Any
-    positive: Any
-    negative: Any
+    is_positive: Any
+    is_negative: Any
+    anchor_weights: Any
+    partner_weights: Any
+
+    @functools.cached_property
+    def positive(self) -> Any:
+        """Weight of the partner in each positive pair; 0 elsewhere."""
+        return ops.where(self.is_positive, self.partner_weights, self._zero)
+
+    @functools.cached_property
+    def negative(self) -> Any:
+        """Weight of the partner in each negative pair; 0 elsewhere."""
+        return ops.where(self.is_negative, self.partner_weights, self._zero)
+
+    @property
+    def _zero(self) -> Any:
+        return ops.zeros((), dtype=self.partner_weights.dtype)

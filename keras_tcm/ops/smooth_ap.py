@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from keras_tcm.ops.pairs import Pairs
+from keras_tcm.ops.ranks import count_nearer
 
 
 def smooth_ap_anchors(pairs: Pairs, temperature: float) -> tuple[Any, Any]:
@@ -22,14 +23,8 @@ def smooth_ap_anchors(pairs: Pairs, temperature: float) -> tuple[Any, Any]:
     Reference:
         - [Brown et al., ECCV 2020](https://arxiv.org/abs/2007.12163)
     """
-    similarities = pairs.similarities
-    # is_nearer[q, i, j] is close to 1 where j is nearer to query q than i is.
-    is_nearer = ops.sigmoid(
-        (similarities[:, None, :] - similarities[:, :, None]) / temperature
-    )
     partners = ops.stack([pairs.positive, pairs.positive + pairs.negative], axis=-1)
-    # Every partner is as near as itself (sigmoid(0) = 1/2): not part of its rank.
-    nearer = ops.matmul(is_nearer, partners) - 0.5 * partners
+    nearer = count_nearer(pairs.similarities, partners, temperature)
     precision = (1.0 + nearer[..., 0]) / (1.0 + nearer[..., 1])
     positives = ops.sum(pairs.positive, axis=1)
     has_positive = positives > 0

@@ -4,11 +4,12 @@ import json
 import math
 
 import keras
+import loss_references
 import numpy as np
 import oracles
 import pytest
 
-from keras_tcm import losses
+from keras_tcm import losses, metrics
 
 LABELS = np.array([0, 1, 2, 3, 0, 1, 2, 0, 1, 0, 4, 2])
 WEIGHTS = np.array([1, 0, 2, 0.5, 1, 1, 0, 3, 1, 0.1, 1, 1], "float32")
@@ -49,6 +50,37 @@ ANCHOR_LOSSES = {
     ),
     "smooth-ap": (losses.SmoothAP, oracles.smooth_ap, {}, 2e-3),
     "smooth-ap-warm": (losses.SmoothAP, oracles.smooth_ap, {"temperature": 0.2}, 1e-4),
+    "contrastive": (
+        losses.Contrastive,
+        loss_references.contrastive,
+        {"margin": 1.3},
+        1e-4,
+    ),
+    "triplet-semi-hard": (
+        losses.TripletMargin,
+        loss_references.triplet_margin,
+        {"margin": 0.7},
+        1e-4,
+    ),
+    "triplet-batch-hard": (
+        losses.TripletMargin,
+        loss_references.triplet_margin,
+        {"mining": "batch_hard"},
+        1e-4,
+    ),
+    "triplet-all": (
+        losses.TripletMargin,
+        loss_references.triplet_margin,
+        {"mining": "all"},
+        1e-4,
+    ),
+    "recall-at-k": (losses.RecallAtK, loss_references.recall_at_k, {}, 2e-3),
+    "recall-at-k-options": (
+        losses.RecallAtK,
+        loss_references.recall_at_k,
+        {"k": [1, 3], "temperature": 0.2, "rank_temperature": 0.5},
+        1e-4,
+    ),
 }
 COSINE_LOSSES = {
     "arcface": (losses.ArcFace, oracles.arcface, {}, 1e-3),
@@ -56,6 +88,20 @@ COSINE_LOSSES = {
         losses.ArcFace,
         oracles.arcface,
         {"margin": 0.2, "scale": 8.0},
+        1e-4,
+    ),
+    "cosface": (losses.CosFace, loss_references.cos_face, {}, 1e-3),
+    "cosface-options": (
+        losses.CosFace,
+        loss_references.cos_face,
+        {"margin": 0.1, "scale": 8.0},
+        1e-4,
+    ),
+    "proxy-anchor": (losses.ProxyAnchor, loss_references.proxy_anchor, {}, 1e-3),
+    "proxy-anchor-options": (
+        losses.ProxyAnchor,
+        loss_references.proxy_anchor,
+        {"margin": 0.3, "scale": 4.0},
         1e-4,
     ),
     "normalized-softmax": (
@@ -132,7 +178,15 @@ class TestAnchorLosses:
         assert value == pytest.approx(oracle(x, y, w, **options), rel=2e-5, abs=2e-5)
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=tolerance)
 
-    @pytest.mark.parametrize("name", ["multi-similarity", "smooth-ap"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "multi-similarity",
+            "smooth-ap",
+            "triplet-batch-hard",
+            "recall-at-k-options",
+        ],
+    )
     def test_compiled(self, value_and_grad, name):
         if keras.backend.backend() == "torch":
             pytest.skip("torch runs eagerly")
@@ -206,6 +260,23 @@ class TestAnchorLosses:
         assert (restored.reduction, restored.dtype) == ("sum", "float16")
 
 
+def test_loss_and_metric_of_one_name():
+    for each in (losses.RecallAtK(k=3), metrics.RecallAtK(k=3)):
+        config = keras.saving.serialize_keras_object(each)
+        assert type(keras.saving.deserialize_keras_object(config)) is type(each)
+
+
+def test_recall_at_k_by_hand():
+    # One class at 0, 30 and 100 degrees, another at 65. The positives of the queries
+    # rank (1, 3), (1, 3) and (2, 3); the fourth has none. Recall at 1, 2 and 3, where
+    # a rank equal to k counts by half: 1/2, 1/2 and 3/4 twice, then 0, 1/4 and 3/4.
+    angles = np.radians([0, 30, 100, 65])
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    loss = losses.RecallAtK(k=(1, 2, 3), temperature=1e-3, rank_temperature=0.02)
+    expected = 1 - (2 * (1 / 2 + 1 / 2 + 3 / 4) + (0 + 1 / 4 + 3 / 4)) / 9
+    assert float(loss([0, 0, 0, 1], x)) == pytest.approx(expected, abs=1e-5)
+
+
 class TestPeer:
     @pytest.mark.parametrize("epsilon", [None, 0.1])
     @pytest.mark.parametrize("seed", range(3))
@@ -247,7 +318,51 @@ class TestPeer:
         assert value == pytest.approx(oracles.smooth_ap(x, y), abs=1e-4)
         assert value > peer + 0.01
 
-    @pytest.mark.parametrize("name", ["ArcFace", "NormalizedSoftmax"])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_contrastive(self, pml, seed):
+        import torch
+        from pytorch_metric_learning import distances
+        from pytorch_metric_learning import losses as peers
+
+        class Squared(peers.ContrastiveLoss):
+            """The peer's, with the squares and halves of the paper."""
+
+            def get_per_pair_loss(self, *args):
+                return super().get_per_pair_loss(*args) ** 2 / 2
+
+        x = embeddings(seed, num=32, dim=8)
+        y = np.random.default_rng(seed).integers(6, size=32)
+        peer = Squared(distance=distances.LpDistance(), neg_margin=1.2)
+        expected = peer(torch.tensor(x), torch.tensor(y)).item()
+        value = float(losses.Contrastive(margin=1.2)(y, x))
+        assert value == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize("mining", ["batch_hard", "semi_hard", "all"])
+    @pytest.mark.parametrize("margin", [0.2, 0.05])
+    def test_triplet_margin(self, pml, mining, margin):
+        import torch
+        from pytorch_metric_learning import distances, miners
+        from pytorch_metric_learning import losses as peers
+
+        x = embeddings(1, num=32, dim=8)
+        y = np.random.default_rng(1).integers(6, size=32)
+        tensors = torch.tensor(x), torch.tensor(y)
+        distance = distances.LpDistance(power=2)
+        mined = {
+            "batch_hard": lambda: miners.BatchHardMiner(distance=distance)(*tensors),
+            "semi_hard": lambda: miners.TripletMarginMiner(
+                margin, "semihard", distance=distance
+            )(*tensors),
+            "all": lambda: None,
+        }[mining]()
+        peer = peers.TripletMarginLoss(margin, distance=distance)
+        expected = peer(*tensors, mined).item()
+        value = float(losses.TripletMargin(margin, mining)(y, x))
+        assert value == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize(
+        "name", ["ArcFace", "CosFace", "NormalizedSoftmax", "ProxyAnchor"]
+    )
     def test_cosine_losses(self, pml, value_and_grad, name):
         import torch
         from pytorch_metric_learning import losses as peers
@@ -257,9 +372,14 @@ class TestPeer:
         x[0] = -weights[:, LABELS[0]] + 0.01
         peer = {
             "ArcFace": lambda: peers.ArcFaceLoss(5, 5, margin=28.6478897565, scale=64),
+            "CosFace": lambda: peers.CosFaceLoss(5, 5),
             "NormalizedSoftmax": lambda: peers.NormalizedSoftmaxLoss(5, 5),
+            "ProxyAnchor": lambda: peers.ProxyAnchorLoss(5, 5),
         }[name]()
-        peer.W.data = torch.tensor(weights)
+        if name == "ProxyAnchor":
+            peer.proxies.data = torch.tensor(weights.T.copy())
+        else:
+            peer.W.data = torch.tensor(weights)
         tensor = torch.tensor(x)
         expected = peer(tensor, torch.tensor(LABELS)).item()
         cosines = oracles.normalize(x) @ oracles.normalize(weights.T).T
@@ -362,6 +482,20 @@ class TestCosineLosses:
         (losses.ArcFace, {"margin": 28.6}, "margin"),
         (losses.ArcFace, {"scale": 0.0}, "scale"),
         (losses.NormalizedSoftmax, {"temperature": 0.0}, "temperature"),
+        (losses.Contrastive, {"margin": 0.0}, "margin"),
+        (losses.Contrastive, {"margin": 2.1}, "margin"),
+        (losses.TripletMargin, {"margin": 0.0}, "margin"),
+        (losses.TripletMargin, {"mining": "hard"}, "mining"),
+        (losses.RecallAtK, {"k": 0}, "k"),
+        (losses.RecallAtK, {"k": []}, "k"),
+        (losses.RecallAtK, {"k": "1"}, "k"),
+        (losses.RecallAtK, {"k": (1, 2.0)}, "k"),
+        (losses.RecallAtK, {"temperature": 0.0}, "temperature"),
+        (losses.RecallAtK, {"rank_temperature": 0.0}, "rank_temperature"),
+        (losses.CosFace, {"margin": -0.1}, "margin"),
+        (losses.CosFace, {"scale": 0.0}, "scale"),
+        (losses.ProxyAnchor, {"margin": 28.6}, "margin"),
+        (losses.ProxyAnchor, {"scale": -1.0}, "scale"),
     ],
 )
 def test_wrong_argument(loss, options, argument):

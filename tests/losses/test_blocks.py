@@ -1,6 +1,7 @@
 """Pairwise losses in blocks of anchors against the same losses in one matrix."""
 
 import keras
+import loss_references
 import numpy as np
 import oracles
 import pytest
@@ -16,6 +17,22 @@ LOSSES = {
         {},
     ),
     "smooth-ap": (losses.SmoothAP, oracles.smooth_ap, {"temperature": 0.1}),
+    "contrastive": (losses.Contrastive, loss_references.contrastive, {}),
+    "triplet-batch-hard": (
+        losses.TripletMargin,
+        loss_references.triplet_margin,
+        {"mining": "batch_hard"},
+    ),
+    "triplet-semi-hard": (
+        losses.TripletMargin,
+        loss_references.triplet_margin,
+        {"margin": 0.7},
+    ),
+    "recall-at-k": (
+        losses.RecallAtK,
+        loss_references.recall_at_k,
+        {"k": [1, 3], "temperature": 0.1},
+    ),
 }
 SIZE = 11
 
@@ -80,9 +97,9 @@ class TestSums:
         x, y, w = batch()
         calls = []
 
-        def map_anchors(function, anchors, partners, inputs, block_size):
-            calls.append(block_size)
-            return original(function, anchors, partners, inputs, block_size)
+        def map_anchors(function, anchors, partners, inputs, blocks):
+            calls.append((blocks.size, blocks.are_kept))
+            return original(function, anchors, partners, inputs, blocks)
 
         original = pairwise_loss.map_anchors
         monkeypatch.setattr(pairwise_loss, "map_anchors", map_anchors)
@@ -92,7 +109,7 @@ class TestSums:
             keras.losses.Circle(),
         ]
         value, gradient = value_and_grad(terms[0] + terms[1] + terms[2], y, x, w)
-        assert calls == [3]
+        assert calls == [(3, False)]
         parts = [value_and_grad(term, y, x, w) for term in terms]
         assert value == pytest.approx(sum(part[0] for part in parts), rel=1e-6)
         np.testing.assert_allclose(
@@ -115,29 +132,54 @@ class TestAutomaticBlocks:
         from keras_tcm.ops import map_anchors
 
         monkeypatch.setattr(map_anchors, "_MAX_MATRIX", 64)
+        monkeypatch.setattr(map_anchors, "_MAX_KEPT", 150)
         monkeypatch.setattr(map_anchors, "_BLOCK", 33)
         used = []
         original = map_anchors._map_blocks
 
-        def map_blocks(function, vectors, inputs, block_size):
-            used.append(block_size)
-            return original(function, vectors, inputs, block_size)
+        def map_blocks(function, vectors, inputs, blocks):
+            used.append((blocks.size, blocks.are_kept))
+            return original(function, vectors, inputs, blocks)
 
         monkeypatch.setattr(map_anchors, "_map_blocks", map_blocks)
         return used
 
-    def test_large_batches(self, small_limits, value_and_grad):
+    @pytest.mark.parametrize("name", ["tcm", "multi-similarity"])
+    @pytest.mark.parametrize(("num", "blocks"), [(11, (3, True)), (15, (2, False))])
+    def test_large_batches(self, small_limits, value_and_grad, name, num, blocks):
+        loss, oracle, options = LOSSES[name]
+        x, y, w = batch(num=num)
+        value, gradient = value_and_grad(loss(**options), y, x, w)
+        assert small_limits == [blocks]
+        assert value == pytest.approx(oracle(x, y, w, **options), rel=2e-5)
+        expected = oracles.finite_differences(lambda x: oracle(x, y, w, **options), x)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+
+    def test_rows_with_any_upstream(self, small_limits, value_and_grad):
+        """The short cut to the gradient of TCM holds for anchors of any weight."""
         x, y, w = batch()
-        value, _ = value_and_grad(losses.TCM(0.6, 0.1), y, x, w)
-        assert small_limits == [3]
-        assert value == pytest.approx(
-            oracles.tcm(x, y, w, positive_margin=0.6, negative_margin=0.1), rel=1e-5
-        )
+        factors = np.random.default_rng(1).normal(size=SIZE).astype("float32")
+
+        def loss(y, x, sample_weight=None):
+            rows = losses.TCM(0.6, 0.1, reduction="none")(y, x, sample_weight)
+            return keras.ops.sum(rows * keras.ops.convert_to_tensor(factors))
+
+        def in_one_matrix(y, x, sample_weight=None):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("keras_tcm.ops.map_anchors._MAX_MATRIX", 10**6)
+                return loss(y, x, sample_weight)
+
+        value, gradient = value_and_grad(loss, y, x, w)
+        assert small_limits == [(3, True)]
+        expected, reference = value_and_grad(in_one_matrix, y, x, w)
+        assert len(small_limits) == 1
+        assert value == pytest.approx(expected, rel=1e-5)
+        np.testing.assert_allclose(gradient, reference, rtol=1e-4, atol=1e-6)
 
     def test_smooth_ap_needs_more(self, small_limits, value_and_grad):
         x, y, _ = batch()
         value, _ = value_and_grad(losses.SmoothAP(), y, x)
-        assert small_limits == [1]
+        assert small_limits == [(1, False)]
         assert value == pytest.approx(oracles.smooth_ap(x, y), rel=1e-5)
 
     def test_small_batches_in_one_matrix(self, small_limits):
@@ -159,16 +201,6 @@ class TestLimits:
         whole = losses.MultiSimilarity() + losses.TCM()
         program = jax.make_jaxpr(jax.value_and_grad(lambda x: whole(y, x)))(x)
         assert "f32[96,96]" in str(program)
-
-    def test_two_products_in_one_matrix(self):
-        if keras.backend.backend() != "jax":
-            pytest.skip("reads the program that JAX makes")
-        import jax
-
-        loss = losses.MultiSimilarity() + losses.TCM()
-        x, y = np.ones((96, 8), "float32"), np.zeros(96, "int32")
-        program = jax.make_jaxpr(jax.value_and_grad(lambda x: loss(y, x)))(x)
-        assert str(program).count("dot_general[") == 2
 
     def test_unknown_batch_size(self):
         if keras.backend.backend() != "tensorflow":

@@ -3,11 +3,12 @@
 import json
 
 import keras
+import loss_references
 import numpy as np
 import oracles
 import pytest
 
-from keras_tcm import losses
+from keras_tcm import layers, losses
 
 LABELS = np.array([0, 1, 2, 3, 0, 1, 2, 0, 1, 0, 4, 2])
 WEIGHTS = np.array([1, 0, 2, 0.5, 1, 1, 0, 3, 1, 0.1, 1, 1], "float32")
@@ -49,6 +50,18 @@ SUMS = {
     "three pairwise": (
         lambda: losses.SmoothAP() + losses.SupervisedContrastive() + 0.1 * tcm(),
         [(1, losses.SmoothAP), (1, losses.SupervisedContrastive), (0.1, tcm)],
+    ),
+    "contrastive": (
+        lambda: losses.Contrastive() + tcm(),
+        [(1, losses.Contrastive), (1, tcm)],
+    ),
+    "triplet": (
+        lambda: losses.TripletMargin() + tcm(),
+        [(1, losses.TripletMargin), (1, tcm)],
+    ),
+    "recall at k": (
+        lambda: losses.RecallAtK() + tcm(),
+        [(1, losses.RecallAtK), (1, tcm)],
     ),
 }
 
@@ -145,9 +158,19 @@ def test_sum_leaves_its_terms_alone():
 
 def test_sum_of_cosine_losses():
     cosines = np.random.default_rng(1).uniform(-0.9, 0.9, (12, 5)).astype("float32")
-    total = losses.ArcFace() + 0.5 * losses.NormalizedSoftmax()
+    terms = [
+        losses.ArcFace(),
+        0.5 * losses.NormalizedSoftmax(),
+        losses.CosFace(),
+        losses.ProxyAnchor(),
+        losses.TCM(),
+    ]
+    total = sum(terms[1:], start=terms[0])
     expected = oracles.arcface(cosines, LABELS)
     expected += 0.5 * oracles.normalized_softmax(cosines, LABELS)
+    expected += loss_references.cos_face(cosines, LABELS)
+    expected += loss_references.proxy_anchor(cosines, LABELS)
+    expected += oracles.tcm(cosines, LABELS)
     assert float(total(LABELS, cosines)) == pytest.approx(expected, rel=1e-5)
 
 
@@ -183,14 +206,38 @@ def test_factor_must_be_finite(factor):
         factor * tcm()
 
 
-def test_trains_a_model():
+@pytest.mark.parametrize(
+    "base",
+    [
+        multi_similarity,
+        losses.Contrastive,
+        losses.RecallAtK,
+        lambda: losses.TripletMargin(1.0, "batch_hard"),
+    ],
+)
+def test_trains_a_model(base):
+    keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4)])
     model.compile(
-        keras.optimizers.SGD(0.1),
-        loss=multi_similarity() + 0.5 * tcm(),
-        jit_compile=False,
+        keras.optimizers.SGD(0.1), loss=base() + 0.5 * tcm(), jit_compile=False
     )
     labels = LABELS.astype("int32")
-    history = model.fit(X, labels, batch_size=12, epochs=2, verbose=0, shuffle=False)
-    first, second = history.history["loss"]
-    assert second < first
+    history = model.fit(X, labels, batch_size=12, epochs=9, verbose=0, shuffle=False)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+
+
+@pytest.mark.parametrize("base", [losses.CosFace, losses.ProxyAnchor])
+def test_trains_a_model_with_cosines(base):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    embedding = keras.layers.Dense(4)(inputs)
+    cosines = layers.CosineClassifier(5, name="cosines")(embedding)
+    model = keras.Model(inputs, {"embedding": embedding, "cosines": cosines})
+    model.compile(
+        keras.optimizers.SGD(0.01),
+        loss={"embedding": tcm(), "cosines": base()},
+        jit_compile=False,
+    )
+    targets = dict.fromkeys(("embedding", "cosines"), LABELS.astype("int32"))
+    history = model.fit(X, targets, batch_size=12, epochs=3, verbose=0, shuffle=False)
+    assert history.history["loss"][-1] < history.history["loss"][0]

@@ -7,7 +7,9 @@ from typing import Any
 import keras
 
 
-def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> Any:
+def scan(
+    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, num_outputs: int
+) -> Any:
     """Loop over the leading axis of some tensors.
 
     Unlike `keras.ops.scan`, outputs may have another shape than the carry. It is not
@@ -15,14 +17,15 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> An
 
     Args:
         step: Function of the carry and a tuple of slices that returns the next carry
-            and an output, one tensor each.
+            and a tuple of outputs.
         carry: First carry.
         xs: Tuple of tensors with leading axes of the same length.
+        num_outputs: Number of outputs, all of the dtype of the carry.
 
     Returns:
-        The last carry and the stacked outputs.
+        The last carry and a tuple of the stacked outputs.
     """
-    return _backend().scan(step, carry, xs)
+    return _backend().scan(step, carry, xs, num_outputs)
 
 
 def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:

@@ -6,7 +6,9 @@ from typing import Any
 import jax
 
 
-def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> Any:
+def scan(
+    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, num_outputs: int
+) -> Any:
     """Loop over the leading axis of some tensors."""
     return jax.lax.scan(step, carry, xs)
 

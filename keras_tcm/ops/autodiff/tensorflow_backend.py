@@ -6,19 +6,22 @@ from typing import Any
 import tensorflow as tf
 
 
-def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> Any:
+def scan(
+    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, num_outputs: int
+) -> Any:
     """Loop over the leading axis of some tensors."""
     length = tf.shape(xs[0])[0]
-    outputs = tf.TensorArray(carry.dtype, size=length)
+    arrays = tuple(tf.TensorArray(carry.dtype, size=length) for _ in range(num_outputs))
 
-    def body(i: Any, carry: Any, outputs: Any) -> tuple[Any, Any, Any]:
-        carry, output = step(carry, tuple(x[i] for x in xs))
-        return i + 1, carry, outputs.write(i, output)
+    def body(i: Any, carry: Any, arrays: Any) -> tuple[Any, Any, Any]:
+        carry, outputs = step(carry, tuple(x[i] for x in xs))
+        written = zip(arrays, outputs, strict=True)
+        return i + 1, carry, tuple(array.write(i, output) for array, output in written)
 
-    _, carry, outputs = tf.while_loop(
-        lambda i, *_: i < length, body, (tf.constant(0), carry, outputs)
+    _, carry, arrays = tf.while_loop(
+        lambda i, *_: i < length, body, (tf.constant(0), carry, arrays)
     )
-    return carry, outputs.stack()
+    return carry, tuple(array.stack() for array in arrays)
 
 
 def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:

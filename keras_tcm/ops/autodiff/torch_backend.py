@@ -6,13 +6,20 @@ from typing import Any
 import torch
 
 
-def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> Any:
+def scan(
+    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, num_outputs: int
+) -> Any:
     """Loop over the leading axis of some tensors."""
-    outputs = []
-    for slices in zip(*xs, strict=True):
-        carry, output = step(carry, slices)
-        outputs.append(output)
-    return carry, torch.stack(outputs)
+    stacks: list[torch.Tensor] = []
+    for i, slices in enumerate(zip(*xs, strict=True)):
+        carry, outputs = step(carry, slices)
+        if not stacks:
+            stacks = [
+                output.new_empty((len(xs[0]), *output.shape)) for output in outputs
+            ]
+        for stack, output in zip(stacks, outputs, strict=True):
+            stack[i] = output
+    return carry, tuple(stacks)
 
 
 def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:

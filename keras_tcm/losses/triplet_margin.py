@@ -1,0 +1,104 @@
+"""The triplet loss."""
+
+from typing import Any
+
+import keras
+
+from keras_tcm.losses.pairwise_loss import PairwiseLoss
+from keras_tcm.ops.pairs import Pairs
+from keras_tcm.ops.triplet_margin import all_triplets, hardest_triplets
+from keras_tcm.validation import check_choice, check_number
+
+MININGS = ("batch_hard", "semi_hard", "all")
+
+
+@keras.saving.register_keras_serializable(package="keras_tcm")
+class TripletMargin(PairwiseLoss):
+    """Triplet loss on the squared Euclidean distances of unit vectors.
+
+    Over the mined triplets of an anchor `a`, a positive `p` and a negative `n` whose
+    loss is above 0,
+
+    ```
+    loss = mean of max(0, |a - p|^2 - |a - n|^2 + margin)
+         = mean of max(0, 2 (s_an - s_ap) + margin)
+    ```
+
+    Triplets without a loss do not count in the mean. With `mining`
+
+    - `"batch_hard"`, every anchor has one triplet: its farthest positive and its
+      nearest negative;
+    - `"semi_hard"`, all triplets count whose negative is farther than the positive,
+      but by less than the margin;
+    - `"all"`, all triplets count.
+
+    Hermans et al., who propose `"batch_hard"`, take distances that are not squared, of
+    embeddings that are not normalised.
+
+    Except for `"batch_hard"`, every anchor compares all pairs of its partners: time
+    grows with the cube of the batch size, memory in blocks of anchors with its square.
+
+    Args:
+        margin: Squared distance that negatives should keep from positives, above 0.
+            Defaults to 0.2, a difference of 0.1 in cosine similarity.
+        mining: `"batch_hard"`, `"semi_hard"` or `"all"`. Defaults to `"semi_hard"`.
+        block_size: Anchors in a block: see `PairwiseLoss`. Defaults to `None`.
+        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
+        name: Name of the loss. Defaults to `"triplet_margin"`.
+        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+
+    Call arguments:
+        y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
+        y_pred: Embeddings of any norm, shape `(batch, d)`.
+        sample_weight: Optional weights, shape `(batch,)`. A triplet weighs the product
+            of its three weights, in the sum and in the count; with `"batch_hard"`, the
+            weight of its anchor, and samples of weight 0 are not mined.
+
+    Raises:
+        ValueError: If `margin` is out of range or `mining` unknown.
+        TypeError: If `margin` is not a number.
+
+    Example:
+
+    >>> loss = keras_tcm.losses.TripletMargin(mining="batch_hard")
+    >>> embeddings = np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]])
+    >>> float(loss(np.array([0, 0, 1]), embeddings))  # 2 * (0.96 - 0.8) + 0.2
+    0.52
+
+    Reference:
+        - [Schroff et al., CVPR 2015](https://arxiv.org/abs/1503.03832)
+        - [Hermans et al., 2017](https://arxiv.org/abs/1703.07737)
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        mining: str = "semi_hard",
+        block_size: int | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "triplet_margin",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(block_size, reduction, name, dtype)
+        self.margin = check_number("margin", margin, 0, open_low=True)
+        check_choice("mining", mining, MININGS)
+        self.mining = mining
+
+    def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
+        """Add up the losses of the triplets of each anchor."""
+        if self.mining == "batch_hard":
+            return hardest_triplets(pairs, self.margin)
+        return all_triplets(pairs, self.margin, semi_hard=self.mining == "semi_hard")
+
+    def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
+        """Compute rows of shape `(batch,)` whose mean is the loss."""
+        sums, counts = terms
+        return self.average_counted(sums, counts, weights)
+
+    def entries_per_anchor(self, num_partners: int) -> int:
+        """Compare every partner with every other, or with the hardest."""
+        return num_partners if self.mining == "batch_hard" else num_partners**2
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        return {**super().get_config(), "margin": self.margin, "mining": self.mining}
