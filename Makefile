@@ -55,6 +55,13 @@ lint: $(VENV)/.stamp ## Run ruff: rules and format
 types: $(VENV)/.stamp ## Run mypy
 	$(BIN)/mypy
 
+.PHONY: bench
+bench: $(VENV)/.stamp ## Measure speed and memory: an hour or two; writes docs/benchmarks.md
+	@set -e; for topic in loss evaluation metric training_step import sampled; do \
+		$(BIN)/python benchmarks/bench_$$topic.py; \
+	done
+	$(BIN)/python benchmarks/budgets.py
+
 .PHONY: build
 build: $(VENV)/.stamp ## Build the wheel and the source distribution in dist/
 	$(BIN)/python -m build

@@ -1,5 +1,7 @@
 """The base class of the metrics on embeddings."""
 
+import sys
+import types
 import warnings
 from typing import Any
 
@@ -16,10 +18,10 @@ class EmbeddingMetric(keras.metrics.Metric):
     """Base class for metrics over all pairs of the samples seen since the last reset.
 
     The state is a ring buffer of unit vectors and labels, so an update costs the copy
-    of a batch. `result` computes on the host, and only where there are values: inside
-    a compiled step (JAX, TensorFlow) it is NaN; Keras asks again, outside, for the
-    value of the epoch. Past `memory_size` samples the metric describes the most recent
-    ones, and warns once.
+    of a batch. `result` goes through all pairs, on the host. Keras asks for it after
+    every step, and again at the end of an epoch: to the former it is NaN, as it must be
+    inside a compiled step. Past `memory_size` samples the metric describes the most
+    recent ones, and warns once.
 
     Subclasses implement `compute`.
 
@@ -43,8 +45,7 @@ class EmbeddingMetric(keras.metrics.Metric):
         """Compute the metric of the samples in memory.
 
         Args:
-            embeddings: Unit vectors of shape `(n, d)`, `n >= 0`. Between two calls only
-                some rows change, usually.
+            embeddings: Finite unit vectors of shape `(n, d)`, `n >= 1`.
             labels: Shape `(n,)`.
 
         Returns:
@@ -112,11 +113,17 @@ class EmbeddingMetric(keras.metrics.Metric):
         self._seen.assign(seen)
 
     def result(self) -> Any:
-        """Return the metric: a scalar tensor, NaN where it is not defined."""
+        """Return the metric: a scalar tensor.
+
+        It is NaN where it is not defined, inside a compiled step, and when `fit` or
+        `evaluate` asks right after a step.
+        """
         seen = ops.convert_to_tensor(self._seen)
         if self._embeddings is None or is_traced(seen):
             return ops.convert_to_tensor(float("nan"), dtype=self.dtype)
         count = int(seen)
+        if count == 0 or _is_asked_in_a_step():
+            return ops.convert_to_tensor(float("nan"), dtype=self.dtype)
         if count > self.memory_size and not self._has_warned:
             self._has_warned = True
             warnings.warn(
@@ -151,3 +158,15 @@ class EmbeddingMetric(keras.metrics.Metric):
         self._labels = self.add_variable(
             (self.memory_size,), "zeros", dtype=label_dtype, name="labels"
         )
+
+
+def _is_asked_in_a_step() -> bool:
+    """Whether the caller's caller is a step of Keras's training loop."""
+    frame: types.FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if not frame.f_globals.get("__name__", "").startswith("keras.src.trainers"):
+            return False
+        if frame.f_code.co_name == "compute_metrics":
+            return True
+        frame = frame.f_back
+    return False

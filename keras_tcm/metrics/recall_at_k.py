@@ -1,13 +1,12 @@
 """Recall at k as a Keras metric."""
 
-import math
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_tcm.evaluation.recall import recall_at_k
 from keras_tcm.metrics.embedding_metric import EmbeddingMetric
-from keras_tcm.metrics.nearest_neighbors import NearestNeighbors
 from keras_tcm.validation import check_integer
 
 
@@ -20,8 +19,8 @@ class RecallAtK(EmbeddingMetric):
     over the most recent ones and warns once. Samples whose class has no other sample
     are left out. Ties count against the query.
 
-    Inside a compiled step of JAX or TensorFlow the value is NaN; epoch logs, History
-    and `evaluate` have it. NaN also where no sample has a positive.
+    The progress bar of `fit` shows NaN until the end of the epoch; epoch logs, History
+    and `evaluate` have the value. NaN also where no sample has a positive.
 
     Args:
         k: Number of neighbours, at least 1. Defaults to 1.
@@ -53,18 +52,10 @@ class RecallAtK(EmbeddingMetric):
             memory_size=memory_size, name=name or f"recall_at_{k}", dtype=dtype
         )
         self._direction = "up"
-        self._neighbors = NearestNeighbors(self.k)
 
     def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         """Compute the metric of the samples in memory."""
-        self._neighbors.follow(embeddings, labels)
-        neighbors = self._neighbors.indices
-        is_hit = (neighbors >= 0) & (labels[neighbors] == labels[:, None])
-        _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        has_positive = counts[inverse] > 1
-        if not has_positive.any():
-            return math.nan
-        return float(is_hit.any(axis=1)[has_positive].mean())
+        return recall_at_k(embeddings, labels, self.k)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
