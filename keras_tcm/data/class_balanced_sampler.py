@@ -3,14 +3,22 @@
 import os
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_tcm.data.augmentation import apply_augmentation, to_numpy
+from keras_tcm.data.class_schedule import (
+    balanced_schedule,
+    class_shares,
+    earlier_visits,
+    weighted_schedule,
+)
+from keras_tcm.data.images import read_images
 from keras_tcm.labels import check_labels, encode_labels, label_array
-from keras_tcm.validation import check_integer
+from keras_tcm.validation import check_choice, check_integer, check_number
 
 
 def _is_integer(value: Any) -> bool:
@@ -21,74 +29,80 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str | os.PathLike)
 
 
-def _to_numpy(values: Any) -> np.ndarray:
-    if keras.ops.is_tensor(values):
-        return keras.ops.convert_to_numpy(values)
-    return np.asarray(values)
-
-
-def _class_schedule(
-    rng: np.random.Generator, num_classes: int, classes_per_batch: int, steps: int
-) -> np.ndarray:
-    """Draw the classes of every batch of an epoch.
-
-    The schedule is a run of permutations of all classes cut into batches, so each
-    class comes up equally often up to one time.
-
-    Returns:
-        Integer array `(steps, classes_per_batch)`, no class twice in a row.
-    """
-    total = steps * classes_per_batch
-    permutations = [rng.permutation(num_classes)]
-    while len(permutations) * num_classes < total:
-        following = rng.permutation(num_classes)
-        # The batch on the seam begins with the last `started` classes drawn: what
-        # completes it must be others.
-        started = len(permutations) * num_classes % classes_per_batch
-        if started:
-            seam = permutations[-1][-started:]
-            others = following[~np.isin(following, seam)]
-            completing = others[: classes_per_batch - started]
-            rest = following[~np.isin(following, completing)]
-            following = np.concatenate([completing, rest])
-        permutations.append(following)
-    return np.concatenate(permutations)[:total].reshape(steps, classes_per_batch)
-
-
 class ClassBalancedSampler(keras.utils.PyDataset):
     """Batches of `classes_per_batch` classes with `samples_per_class` samples each.
 
     Metric learning needs positive pairs in every batch, which uniform sampling
     does not give once there are many classes. Pass an instance to `model.fit`.
 
-    Over an epoch all classes come up equally often (up to one time), and a class
-    goes through all of its samples before it repeats one, as far as
-    `samples_per_class` divides their number. A class with fewer than
-    `samples_per_class` samples repeats them evenly within the batch. A class with
-    a single sample has no positive pair: it is left out, with a warning.
+    Over an epoch all classes come up equally often (up to one time), or in
+    proportion to `class_weights`, and never twice in a batch. A class goes through
+    all of its samples before it repeats one, as far as `samples_per_class` divides
+    their number. A class with fewer than `samples_per_class` samples repeats them
+    evenly within the batch, see `replacement`. A class with a single sample has no
+    positive pair: it is left out, with a warning.
+
+    An epoch is `steps_per_epoch` batches, all of them full: there is no smaller one
+    at the end. Samples for which there is no place in this epoch are as likely as
+    any others to come up in the next.
 
     Batch `index` of an epoch depends on `seed`, the epoch and `index` only: any
     number of workers, threads or processes, gives the same batches. `fit` visits
     them in an order of its own unless it is called with `shuffle=False`, and
     Keras may go to the next epoch once more as `fit` starts.
 
+    Each batch is `x[indices], y[indices]` with `indices = sampler.indices(index)`,
+    the schedule by itself, from which other loaders can work: `tf.data`, PyTorch's
+    `DataLoader(batch_sampler=...)`, or grain, which takes the sampler as it is, in
+    `grain.MapDataset.source(sampler)`.
+
     Args:
         x: Samples: array `(N, ...)`, or N paths of images (`str` or `Path`), which
-            are then read batch by batch as RGB in [0, 255].
+            are then read batch by batch, by the workers, as RGB in [0, 255].
         y: Labels, one per sample. Integers come out as they are, as int64; labels
             of any other hashable kind come out as 0 to C-1, see `classes`.
         classes_per_batch: Integer, number of different classes in a batch.
         samples_per_class: Integer, number of samples of each of them. The samples
             of a class are next to each other in the batch.
         steps_per_epoch: Integer, number of batches in an epoch. Defaults to
-            `None`: `N // (classes_per_batch * samples_per_class)`, at least 1.
-        seed: Integer >= 0. Defaults to `None`: drawn once from Python's `random`,
-            which `keras.utils.set_random_seed` makes reproducible.
+            `None`: `N // (classes_per_batch * samples_per_class * num_processes)`,
+            at least 1.
+        seed: Integer >= 0. Required when `num_processes` is more than 1. Defaults
+            to `None`: drawn once from Python's `random`, which
+            `keras.utils.set_random_seed` makes reproducible.
         image_size: `(height, width)` to which images are resized. Required when
             `x` holds paths, and for nothing else. Defaults to `None`.
         outputs: Names of the outputs of a model with several, such as
             `("cosines", "embedding")`: the labels then come as a dictionary with
             one entry each, as `fit` wants them. Defaults to `None`: plain labels.
+        replacement: Boolean. `False` leaves out the classes with fewer than
+            `samples_per_class` samples, with a warning; then no batch holds a
+            sample twice. `True`, the default, has them repeat samples. Mind that
+            two copies of a sample are a positive pair of similarity 1, which
+            teaches nothing, takes its share of the averages over positive pairs,
+            and makes training metrics look better than they are. `augment` makes
+            the copies differ.
+        class_weights: Weights >= 0 of the classes: a mapping with one entry for
+            each label, or an array `(C,)` in the order of `classes`. A class comes
+            up in a batch with a probability of `classes_per_batch` times its share
+            of the weights, and over an epoch as often as that makes, rounded up or
+            down. Where that is more than 1 it comes up in each batch, and the
+            others divide the other places by their weights. A class of weight 0
+            never comes up. Defaults to `None`: all alike, and evenly spaced too.
+        augment: Keras layer or other callable that takes the samples of a batch and
+            returns as many. A Keras layer is called with `training=True`, and its
+            random seeds come from `seed`, the epoch and `index`. Another callable
+            that has a parameter `rng` gets a `numpy.random.Generator` made of the
+            same there, and gives the same batches whatever the workers if it draws
+            from nothing else. Several workers call it at the same time. Defaults to
+            `None`.
+        num_processes: Integer, number of processes that train together, each with a
+            sampler of the same arguments but `process_id`. In the same step they
+            get different classes: their batches make up a balanced batch of
+            `num_processes * classes_per_batch` classes, for which all of the above
+            holds. Call `fit` with `shuffle=False`, so that they are at the same step.
+            Defaults to 1.
+        process_id: Integer from 0 to `num_processes - 1`. Defaults to 0.
         **kwargs: Keyword arguments of `keras.utils.PyDataset`: `workers`,
             `use_multiprocessing` and `max_queue_size`.
 
@@ -98,9 +112,13 @@ class ClassBalancedSampler(keras.utils.PyDataset):
         seed: The seed in use.
 
     Raises:
-        TypeError: If a number is not an integer.
-        ValueError: If an argument has the wrong shape, length or range, or fewer
-            than `classes_per_batch` classes have two samples.
+        TypeError: If a number is not an integer, or `augment` is not callable.
+        ValueError: If an argument has the wrong shape, length or range, if fewer
+            than `classes_per_batch * num_processes` classes can be drawn, or if
+            `augment` is a Keras layer and `use_multiprocessing` is set: a forked
+            worker cannot compute with the backend of its parent. When a batch is
+            made, if an image cannot be read (the message names the file) or
+            `augment` changes the number of samples.
 
     Example:
     >>> x, y = np.zeros((100, 28, 28, 1)), np.arange(100) // 10
@@ -109,6 +127,8 @@ class ClassBalancedSampler(keras.utils.PyDataset):
     >>> x_batch, y_batch = sampler[0]
     >>> x_batch.shape, np.unique(y_batch, return_counts=True)[1], len(sampler)
     ((20, 28, 28, 1), array([5, 5, 5, 5]), 5)
+    >>> np.array_equal(y_batch, y[sampler.indices(0)])
+    True
     """
 
     def __init__(
@@ -121,6 +141,12 @@ class ClassBalancedSampler(keras.utils.PyDataset):
         seed: int | None = None,
         image_size: Sequence[int] | None = None,
         outputs: Sequence[str] | None = None,
+        *,
+        replacement: bool = True,
+        class_weights: Mapping[Hashable, float] | Sequence[float] | None = None,
+        augment: Callable[..., Any] | None = None,
+        num_processes: int = 1,
+        process_id: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -130,6 +156,9 @@ class ClassBalancedSampler(keras.utils.PyDataset):
         self.samples_per_class = check_integer(
             "samples_per_class", samples_per_class, 1
         )
+        check_choice("replacement", replacement, (True, False))
+        self.replacement = replacement
+        self._check_processes(num_processes, process_id, seed)
         if seed is None:
             seed = random.randrange(2**31)
         self.seed = check_integer("seed", seed, 0)
@@ -140,7 +169,7 @@ class ClassBalancedSampler(keras.utils.PyDataset):
             )
         self.outputs = None if outputs is None else tuple(outputs)
 
-        self._x = _to_numpy(x)
+        self._x = to_numpy(x)
         self.image_size = self._check_samples(image_size)
         labels = check_labels("y", y, len(self._x))
         classes, (codes,) = encode_labels(labels)
@@ -152,13 +181,43 @@ class ClassBalancedSampler(keras.utils.PyDataset):
                     f"`y` must fit int64. Received: a label of {labels.max()}"
                 )
             self._labels = labels.astype(np.int64)
-        self._members = self._class_members(codes)
+        weights = self._check_weights(class_weights)
+        drawn = self._classes_to_draw(codes, weights)
+        by_class = np.split(
+            np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1]
+        )
+        self._members = [by_class[code] for code in drawn]
+        self._shares = None
+        if weights is not None:
+            self._shares = class_shares(weights[drawn], self._classes_per_step)
 
         if steps_per_epoch is None:
-            batch_size = self.classes_per_batch * self.samples_per_class
-            steps_per_epoch = max(1, len(self._x) // batch_size)
+            step_size = self._classes_per_step * self.samples_per_class
+            steps_per_epoch = max(1, len(self._x) // step_size)
         self.steps_per_epoch = check_integer("steps_per_epoch", steps_per_epoch, 1)
+        self.augment = augment
+        if augment is not None:
+            self._check_augmentation()
         self._start_epoch(0)
+
+    def _check_processes(
+        self, num_processes: int, process_id: int, seed: int | None
+    ) -> None:
+        """Check and keep the number of processes and the place among them."""
+        self.num_processes = check_integer("num_processes", num_processes, 1)
+        self.process_id = check_integer("process_id", process_id, 0)
+        if self.process_id >= self.num_processes:
+            raise ValueError(
+                "`process_id` must be less than `num_processes`. Received: "
+                f"process_id={process_id}, num_processes={num_processes}"
+            )
+        if seed is None and self.num_processes > 1:
+            raise ValueError(
+                "`seed` must be given, the same in each process, when "
+                "`num_processes` is more than 1. Received: seed=None, "
+                f"num_processes={num_processes}"
+            )
+        self._classes_per_step = self.classes_per_batch * self.num_processes
 
     def _check_samples(
         self, image_size: Sequence[int] | None
@@ -193,38 +252,102 @@ class ClassBalancedSampler(keras.utils.PyDataset):
             )
         return int(image_size[0]), int(image_size[1])
 
-    def _class_members(self, codes: np.ndarray) -> list[np.ndarray]:
-        """Return the sample indices of each class that has a positive pair."""
+    def _check_weights(self, class_weights: Any) -> np.ndarray | None:
+        """Return one weight for each of `classes`."""
+        if class_weights is None:
+            return None
+        labels = self.classes.tolist()
+        if isinstance(class_weights, Mapping):
+            for label in labels:
+                if label not in class_weights:
+                    raise ValueError(
+                        "`class_weights` must have an entry for each label in `y`. "
+                        f"Received: no entry for {label!r}"
+                    )
+            values = [class_weights[label] for label in labels]
+        else:
+            array = to_numpy(class_weights)
+            if array.shape != (len(labels),):
+                raise ValueError(
+                    "`class_weights` must be a mapping or have shape (classes,), "
+                    f"({len(labels)},). Received: class_weights.shape={array.shape}"
+                )
+            values = array.tolist()
+        return np.array(
+            [
+                check_number(f"class_weights[{key!r}]", value, 0)
+                for key, value in zip(labels, values, strict=True)
+            ]
+        )
+
+    def _classes_to_draw(
+        self, codes: np.ndarray, weights: np.ndarray | None
+    ) -> np.ndarray:
+        """Return the codes of the classes that have a weight and enough samples."""
         counts = np.bincount(codes, minlength=len(self.classes))
-        by_class = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
-        members = [indices for indices in by_class if len(indices) > 1]
-        if len(members) < self.classes_per_batch:
+        wanted = np.ones(len(counts), bool) if weights is None else weights > 0
+        minimum = 2 if self.replacement else max(2, self.samples_per_class)
+        large = counts >= minimum
+        drawn = np.flatnonzero(wanted & large)
+        if len(drawn) < self._classes_per_step:
             raise ValueError(
-                "`classes_per_batch` must not exceed the number of classes with at "
-                f"least two samples. Received: classes_per_batch="
-                f"{self.classes_per_batch}, with {len(members)} such classes in `y`"
+                "`classes_per_batch * num_processes` must not exceed the number of "
+                f"classes with at least {minimum} samples"
+                f"{'' if weights is None else ' and a weight above 0'}. Received: "
+                f"classes_per_batch={self.classes_per_batch}, "
+                f"num_processes={self.num_processes}, with {len(drawn)} such classes "
+                "in `y`"
             )
-        num_single = len(self.classes) - len(members)
-        if num_single:
+        left_out = wanted & ~large
+        if left_out.any():
+            reason = (
+                "a class with a single sample has no positive pair."
+                if minimum == 2
+                else f"`replacement=False` needs {minimum} samples in a class."
+            )
             warnings.warn(
-                f"Left out {num_single} of {len(self.classes)} classes "
-                f"({num_single} of {len(codes)} samples): a class with a single "
-                "sample has no positive pair.",
+                f"Left out {left_out.sum()} of {len(counts)} classes "
+                f"({counts[left_out].sum()} of {len(codes)} samples): {reason}",
                 stacklevel=3,
             )
-        return members
+        return drawn
+
+    def _check_augmentation(self) -> None:
+        """Check `augment`, and build it if it is a Keras layer."""
+        if not callable(self.augment):
+            raise TypeError(
+                "`augment` must be a Keras layer or another callable. "
+                f"Received: augment={self.augment!r}"
+            )
+        if not isinstance(self.augment, keras.Layer):
+            return
+        if self.use_multiprocessing:
+            raise ValueError(
+                "`use_multiprocessing` must be False when `augment` is a Keras layer. "
+                f"Received: use_multiprocessing=True, augment={self.augment!r}"
+            )
+        # Workers that build it at the same time would get in each other's way.
+        sample = self._load(np.arange(1))[0]
+        batch = keras.KerasTensor((None, *sample.shape), dtype=sample.dtype.name)
+        self.augment(batch, training=True)
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
     def _start_epoch(self, epoch: int) -> None:
         self._epoch = epoch
-        self._schedule = _class_schedule(
-            self._rng(epoch),
-            len(self._members),
-            self.classes_per_batch,
-            self.steps_per_epoch,
-        )
+        rng = self._rng(epoch)
+        if self._shares is None:
+            schedule = balanced_schedule(
+                rng, len(self._members), self._classes_per_step, self.steps_per_epoch
+            )
+        else:
+            schedule = weighted_schedule(rng, self._shares, self.steps_per_epoch)
+        # All processes draw the same schedule, and each takes its columns of it.
+        first = self.process_id * self.classes_per_batch
+        columns = slice(first, first + self.classes_per_batch)
+        self._schedule = schedule[:, columns]
+        self._visits = earlier_visits(schedule)[:, columns]
 
     def _draw(self, class_index: int, visit: int) -> np.ndarray:
         """Return the samples of a class the `visit`-th time in this epoch."""
@@ -239,38 +362,49 @@ class ClassBalancedSampler(keras.utils.PyDataset):
     def __len__(self) -> int:
         return self.steps_per_epoch
 
-    def __getitem__(
-        self, index: int
-    ) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
+    def indices(self, index: int) -> np.ndarray:
+        """Return which samples make up a batch of the current epoch.
+
+        Args:
+            index: Integer from 0 to `len(sampler) - 1`, the place of the batch.
+
+        Returns:
+            int64 array `(classes_per_batch * samples_per_class,)` of indices into
+            `x` and `y`.
+
+        Raises:
+            IndexError: If there is no such batch.
+        """
         if not 0 <= index < len(self):
             raise IndexError(
                 f"`index` must be in [0, {len(self)}). Received: index={index}"
             )
-        # The schedule is made of whole permutations of the classes, so a place in
-        # it tells how often its class has come up before.
-        first = index * self.classes_per_batch
-        samples = np.concatenate(
+        return np.concatenate(
             [
-                self._draw(class_index, place // len(self._members))
-                for place, class_index in enumerate(self._schedule[index], first)
+                self._draw(class_index, visit)
+                for class_index, visit in zip(
+                    self._schedule[index], self._visits[index], strict=True
+                )
             ]
         )
+
+    def __getitem__(
+        self, index: int
+    ) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
+        samples = self.indices(index)
+        x = self._load(samples)
+        if self.augment is not None:
+            # Another source in each process: their samples differ, so should this.
+            place = index * self.num_processes + self.process_id
+            x = apply_augmentation(self.augment, x, self._rng(self._epoch, place))
         labels = self._labels[samples]
         if self.outputs is None:
-            return self._load(samples), labels
-        return self._load(samples), dict.fromkeys(self.outputs, labels)
+            return x, labels
+        return x, dict.fromkeys(self.outputs, labels)
 
     def _load(self, samples: np.ndarray) -> np.ndarray:
         x = self._x[samples]
-        if self.image_size is None:
-            return x
-        images = [
-            keras.utils.load_img(
-                path, target_size=self.image_size, interpolation="bilinear"
-            )
-            for path in x
-        ]
-        return np.stack([keras.utils.img_to_array(image) for image in images])
+        return x if self.image_size is None else read_images(x, self.image_size)
 
     def on_epoch_end(self) -> None:
         """Draw new batches for the next epoch."""

@@ -1,28 +1,20 @@
+import pickle
 import random
 
 import keras
 import numpy as np
 import pytest
+from sampler_helpers import (
+    PROCESSES,
+    THREADS,
+    assert_same_batches,
+    epoch_of,
+    fork_is_fine,
+    indexed_sampler,
+    through_keras,
+)
 
 from keras_tcm.data import ClassBalancedSampler
-
-
-def indexed_sampler(labels, *args, **kwargs):
-    """A sampler whose samples are their own indices."""
-    labels = np.asarray(labels)
-    kwargs.setdefault("seed", 0)
-    return ClassBalancedSampler(np.arange(len(labels)), labels, *args, **kwargs)
-
-
-def epoch_of(sampler):
-    return [sampler[index] for index in range(len(sampler))]
-
-
-def assert_same_batches(first, second):
-    assert len(first) == len(second)
-    for (x1, y1), (x2, y2) in zip(first, second, strict=True):
-        np.testing.assert_array_equal(x1, x2)
-        np.testing.assert_array_equal(y1, y2)
 
 
 @pytest.mark.parametrize("num_classes", [5, 7, 12])
@@ -55,6 +47,62 @@ def test_small_class_repeats_its_samples_evenly():
     counts = np.bincount(x, minlength=12)
     assert counts[:10].max() == 1
     assert sorted(counts[10:]) == [2, 3]
+
+
+def test_without_replacement_no_sample_repeats_in_a_batch():
+    labels = np.repeat(np.arange(6), [9, 4, 3, 1, 5, 4])
+    with pytest.warns(
+        UserWarning, match=r"2 of 6 classes \(4 of 26 samples\)"
+    ) as record:
+        sampler = indexed_sampler(labels, 3, 4, steps_per_epoch=20, replacement=False)
+    assert len(record) == 1
+    seen = set()
+    for x, y in epoch_of(sampler):
+        assert len(set(x)) == 12
+        seen.update(y)
+    assert seen == {0, 1, 4, 5}
+
+
+def test_without_replacement_a_single_sample_is_still_no_pair():
+    with pytest.warns(UserWarning, match="no positive pair"):
+        sampler = indexed_sampler([0, 0, 1, 2, 2], 2, 1, replacement=False)
+    assert set(sampler[0][1]) == {0, 2}
+
+
+def test_indices_tell_where_a_batch_comes_from():
+    y = np.array(list("abcd") * 6)
+    x = np.random.default_rng(0).normal(size=(24, 3))
+    sampler = ClassBalancedSampler(x, y, 3, 2)
+    for _ in range(2):
+        for index, (x_batch, y_batch) in enumerate(epoch_of(sampler)):
+            indices = sampler.indices(index)
+            assert indices.dtype == np.int64
+            np.testing.assert_array_equal(x_batch, x[indices])
+            np.testing.assert_array_equal(sampler.classes[y_batch], y[indices])
+        sampler.on_epoch_end()
+
+
+def test_every_batch_is_full():
+    """23 samples in batches of 4: five batches, and no smaller one at the end."""
+    sampler = indexed_sampler(np.arange(23) % 3, 2, 2)
+    assert [len(x) for x, _ in epoch_of(sampler)] == [4] * 5
+
+
+def test_samples_left_over_come_up_in_later_epochs():
+    sampler = indexed_sampler(np.arange(23) % 3, 2, 2)
+    seen = set()
+    for _ in range(12):
+        seen.update(np.concatenate([x for x, _ in epoch_of(sampler)]))
+        sampler.on_epoch_end()
+    assert seen == set(range(23))
+
+
+def test_survives_pickling():
+    """What workers that are not forked go through."""
+    sampler = indexed_sampler(np.arange(24) // 4, 3, 2, class_weights=np.arange(1, 7))
+    sampler.on_epoch_end()
+    copy = pickle.loads(pickle.dumps(sampler))
+    assert_same_batches(epoch_of(copy), epoch_of(sampler))
 
 
 def test_random_start_is_uniform_over_classes():
@@ -106,21 +154,15 @@ def test_drawn_seed_follows_python_random_and_stays():
     assert_same_batches(epoch_of(one), epoch_of(one))
 
 
-# Keras forks the workers, which run NumPy only.
-@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
-@pytest.mark.parametrize(
-    "workers",
-    [{"workers": 2}, {"workers": 2, "use_multiprocessing": True}],
-    ids=["threads", "processes"],
-)
+@fork_is_fine
+@pytest.mark.parametrize("workers", [THREADS, PROCESSES], ids=["threads", "processes"])
 def test_workers_give_the_same_batches(workers):
     x = np.arange(48, dtype="float32")[:, None]
-    identity = keras.Sequential([keras.Input((1,)), keras.layers.Activation("linear")])
     epochs = []
     for options in ({}, workers):
         sampler = ClassBalancedSampler(x, np.arange(48) // 6, 4, 3, seed=1, **options)
         sampler.on_epoch_end()
-        epochs.append(identity.predict(sampler, verbose=0))
+        epochs.append(through_keras(sampler))
     assert len(epochs[0]) == 48
     np.testing.assert_array_equal(epochs[0], epochs[1])
 
@@ -204,35 +246,13 @@ def test_single_samples_are_left_out_with_one_warning():
     assert sampler.classes.tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("kind", [str, "path", np.array])
-def test_images_are_read_from_paths(tmp_path, kind):
-    paths = []
-    for value in range(6):
-        path = tmp_path / f"{value}.png"
-        image = np.full((5, 7, 3), 40 * value, "uint8")
-        keras.utils.save_img(path, image, scale=False)
-        paths.append(path)
-    if kind is str:
-        paths = [str(path) for path in paths]
-    elif kind is np.array:
-        paths = np.array([str(path) for path in paths])
-    labels = np.array([0, 0, 1, 1, 2, 2])
-    sampler = ClassBalancedSampler(paths, labels, 2, 2, image_size=(4, 6), seed=0)
-    x, y = sampler[0]
-    assert x.shape == (4, 4, 6, 3)
-    assert x.dtype == np.float32
-    values = x[:, 0, 0, 0] / 40
-    np.testing.assert_array_equal(x, np.broadcast_to(x[:, :1, :1, :1], x.shape))
-    np.testing.assert_array_equal(values // 2, y)
-    assert len(set(values)) == 4
-
-
 def test_index_out_of_range_ends_an_iteration():
     sampler = indexed_sampler([0, 0, 1, 1], 2, 1)
     assert len(list(sampler)) == 2
     for index in (-1, 2):
-        with pytest.raises(IndexError, match=r"`index` must be in \[0, 2\)"):
-            sampler[index]
+        for get in (sampler.__getitem__, sampler.indices):
+            with pytest.raises(IndexError, match=r"`index` must be in \[0, 2\)"):
+                get(index)
 
 
 X, Y = np.zeros((8, 3)), np.arange(8) // 2
@@ -273,6 +293,33 @@ def test_labels_for_several_outputs():
         ({"x": ["a.png"] * 8}, "`image_size` must be .*image_size=None"),
         ({"x": ["a.png"] * 8, "image_size": (3,)}, "`image_size` must be .*height"),
         ({"x": ["a.png"] * 8, "image_size": (0, 3)}, "`image_size` must be .*height"),
+        ({"replacement": "repeat"}, "`replacement` must be one of True, False"),
+        (
+            {"replacement": False, "samples_per_class": 3},
+            "with at least 3 samples.*with 0 such classes",
+        ),
+        ({"class_weights": [1, 1, 1]}, r"mapping or have shape .*\(4,\).*shape=\(3,\)"),
+        ({"class_weights": {0: 1, 1: 1, 3: 1}}, "no entry for 2"),
+        ({"class_weights": [1, 1, 1, -1]}, r"`class_weights\[3\]` must be a number"),
+        ({"class_weights": [1, 1, np.nan, 1]}, r"`class_weights\[2\]` must be"),
+        ({"class_weights": [1, np.inf, 1, 1]}, r"`class_weights\[1\]` must be"),
+        ({"class_weights": ["1"] * 4}, r"`class_weights\[0\]` must be a number"),
+        (
+            {"class_weights": [1, 0, 0, 0]},
+            "2 samples and a weight above 0.*with 1 such classes",
+        ),
+        ({"augment": "flip"}, "`augment` must be a Keras layer or another callable"),
+        ({"num_processes": 0}, "`num_processes` must be an integer >= 1"),
+        ({"process_id": 1.0}, "`process_id` must be an integer >= 0"),
+        (
+            {"num_processes": 2, "process_id": 2, "seed": 0},
+            "`process_id` must be less than .*process_id=2, num_processes=2",
+        ),
+        ({"num_processes": 2}, "`seed` must be given, the same in each process"),
+        (
+            {"num_processes": 3, "seed": 0},
+            "`classes_per_batch . num_processes` must not exceed .*with 4 such",
+        ),
         ({"image_size": (3, 3)}, "`image_size` must be None unless"),
         ({"outputs": "embedding"}, "`outputs` must be a sequence of names"),
     ],
