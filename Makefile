@@ -20,9 +20,12 @@ help: ## Show this help
 
 # The stamps stand for finished environments: a run that was cut short starts anew,
 # and so does the first one after a change of the dependencies.
+# keras-hub comes without tensorflow-text, which would bring a second TensorFlow beside
+# that for CPUs; what it needs to be imported is among the dependencies of `dev`.
 $(VENV)/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -c constraints.txt -e ".[dev]"
+	$(VENV)/bin/python -m pip install -c constraints.txt --no-deps keras-hub
 	touch $@
 
 $(DEMO_VENV)/.stamp: pyproject.toml constraints.txt

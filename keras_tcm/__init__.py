@@ -4,11 +4,13 @@ from keras_tcm import callbacks as callbacks
 from keras_tcm import data as data
 from keras_tcm import datasets as datasets
 from keras_tcm import evaluation as evaluation
+from keras_tcm import interop as interop
 from keras_tcm import layers as layers
 from keras_tcm import losses as losses
 from keras_tcm import metrics as metrics
 from keras_tcm import models as models
 from keras_tcm import ops as ops
+from keras_tcm import relevance as relevance
 from keras_tcm import visualization as visualization
 from keras_tcm.evaluation import Evaluation as Evaluation
 from keras_tcm.evaluation import evaluate_embeddings as evaluate_embeddings

@@ -25,7 +25,8 @@ class RetrievalEvaluation(keras.callbacks.Callback):
 
     Args:
         x: Samples to embed: whatever `model.predict` accepts.
-        y: One label per sample, shape `(n,)`, of any hashable kind.
+        y: One label per sample, shape `(n,)`, of any hashable kind; with `relevance`
+            among the options, what that compares.
         every: Evaluate at the end of every so many epochs; the logs of the others are
             left alone. Defaults to 1.
         batch_size: Batch size of `model.predict`. Defaults to 32.
@@ -33,7 +34,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         output: Name of the embedding among the outputs of a model with several.
             Defaults to `"embedding"`.
         **options: Keyword arguments of `evaluate_embeddings`, such as `far_range`,
-            `recall_at` or `gallery_embeddings`.
+            `recall_at`, `relevance` or `gallery_embeddings`.
 
     Attributes:
         evaluation: The last `Evaluation`, or `None`.

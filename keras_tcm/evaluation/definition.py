@@ -123,7 +123,9 @@ def equal_error_rate(positive: Distribution, negative: Distribution) -> float:
     observed = np.sort(np.concatenate([positive.steps, negative.steps]), kind="stable")
     far = negative.share_up_to(observed)
     frr = 1.0 - positive.share_up_to(observed)
-    nearest = np.argmin(np.abs(far - frr))
+    gaps = np.abs(far - frr)
+    # The first of equal gaps: rounding must not choose.
+    nearest = np.argmax(gaps <= gaps.min() + 1e-12)
     return float((far[nearest] + frr[nearest]) / 2)
 
 

@@ -8,20 +8,16 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_tcm.evaluation.all_negative_pairs import AllNegativePairs
 from keras_tcm.evaluation.definition import Definition, equal_error_rate
 from keras_tcm.evaluation.distance import DISTANCES
 from keras_tcm.evaluation.distribution import TIE_STEPS, Distribution
-from keras_tcm.evaluation.errors import UndefinedError
 from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
+from keras_tcm.evaluation.inputs import check_inputs
 from keras_tcm.evaluation.pair_walk import Progress
-from keras_tcm.evaluation.population import Population
-from keras_tcm.evaluation.positive_pairs import PositivePairs
 from keras_tcm.evaluation.precision import full_precision
-from keras_tcm.evaluation.sampled_negative_pairs import SampledNegativePairs
-from keras_tcm.evaluation.samples import Samples, check_embeddings
-from keras_tcm.evaluation.sampling_error import SamplingError, sampling_error
-from keras_tcm.labels import check_labels, encode_labels, label_array
+from keras_tcm.evaluation.relevance_labels import check_relevance, has_single_labels
+from keras_tcm.evaluation.sampling_error import SamplingError
+from keras_tcm.labels import label_array
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
 from keras_tcm.validation import (
     check_choice,
@@ -49,6 +45,7 @@ def evaluate_embeddings(
     num_thresholds: int = 101,
     recall_at: Sequence[int] = (1, 2, 4, 8),
     far_targets: Sequence[float] = (0.001, 0.01, 0.1),
+    relevance: Any = None,
     max_pairs: int | None = None,
     seed: int = 0,
     block_size: int | None = None,
@@ -56,8 +53,9 @@ def evaluate_embeddings(
 ) -> Evaluation:
     """Measure retrieval and threshold consistency over all pairs of samples.
 
-    A pair is two different samples; it is accepted at threshold `d` when its distance
-    is at most `d`. For each class with a positive pair,
+    A pair is two different samples: positive if their labels are equal, or if
+    `relevance` says so, and negative otherwise. It is accepted at threshold `d` when
+    its distance is at most `d`. For each class with a positive and a negative pair,
 
     ```
     sensitivity(d) = share of the pairs inside the class that are accepted
@@ -82,24 +80,42 @@ def evaluate_embeddings(
     counts large sets about twice as fast. A threshold accepts a distance equal to it,
     and a negative as near as a positive ranks before it.
 
+    Which pairs count for a class depends on `relevance`; global rates count every pair
+    once.
+
+    - `None`: classes are the labels, and the pairs as above.
+    - `HierarchyLevel(level)`: labels of shape `(n, levels)`, integers or strings; the
+      same with the rows down to `level` as labels (tuples, below level 0).
+    - `SharedLabel()`: multi-hot labels of shape `(n, num_labels)`; classes are the
+      columns in which a sample (query) has a label. Sensitivity is over the pairs with
+      both ends in the class, so a pair that shares two labels counts for both;
+      specificity over the negative pairs with one end in it.
+    - `ClassRelevance(matrix)`: integer labels of shape `(n,)`; classes are the labels.
+      Sensitivity is over the positive pairs with an end in the class, specificity over
+      such negative pairs; a pair with both ends in it counts from both. The matrix must
+      be symmetric, unless there is a gallery: its rows are the classes of the queries.
+
+    Functions make no classes; `metrics.RecallAtK` takes them nevertheless.
+
     Above `max_pairs` pairs, a random sample of `max_pairs / m` of the `m` candidates
     (at least 32) is compared with every query for the FARs, and as many queries with
     every candidate for R@k and mAP@R; with a gallery each of the two gets half of the
     pairs. Positive pairs are all counted nevertheless. The estimates of OPIS and
     epsilon-OPIS are corrected for their bias (and so may fall below 0), and the
-    result has standard errors, which allow for pairs that share a sample.
+    result has standard errors, which allow for pairs that share a sample. That of
+    epsilon-OPIS tends to be too small, because it takes the worst classes for known.
 
     Args:
         embeddings: Vectors of any norm, shape `(n, d)`: array, backend tensor or
             `numpy.memmap` (read in blocks). L2-normalised inside; a zero vector has
             cosine similarity 0 to all.
         labels: One label per sample, shape `(n,)`; integers, strings or any other
-            hashable objects.
+            hashable objects. With `relevance`: see above.
         gallery_embeddings: Vectors to compare with, shape `(m, d)`. Defaults to
             `None`: every sample is compared with all others. With a gallery, pairs
-            are (query, gallery) pairs and classes are those of the queries. Passing
-            the same object as `embeddings` means no gallery.
-        gallery_labels: Labels of the gallery, shape `(m,)`.
+            are (query, gallery) pairs, which count for the classes of the query.
+            Passing the same object as `embeddings` means no gallery.
+        gallery_labels: Labels of the gallery, shape `(m,)`, or as wide as `labels`.
         far_range: Global false acceptance rates that bound the calibration range,
             in (0, 1]. Defaults to `(0.01, 0.1)`.
         frr_range: Global false rejection rates that bound it instead, in [0, 1].
@@ -112,12 +128,15 @@ def evaluate_embeddings(
         num_thresholds: Evenly spaced distances in the range, at least 2. Defaults to
             101.
         recall_at: Values of k for R@k, at least 1. R@k is the share of queries with
-            a sample of their class among their k nearest (hit rate). Queries without
-            any such sample are left out, here and in mAP@R.
+            a positive among their k nearest (hit rate). Queries without any positive
+            are left out, here and in mAP@R.
         far_targets: Global false acceptance rates for which to give the threshold,
             in (0, 1].
+        relevance: What makes a pair positive (see above): a
+            `keras_tcm.relevance.Relevance`. Defaults to `None`: equal labels.
         max_pairs: Number of pairs to compare, at most; where there are more, the
-            result is estimated from a sample (see above). Defaults to `None`: all.
+            result is estimated from a sample (see above). Not with a `SharedLabel` or
+            a `ClassRelevance`. Defaults to `None`: all.
         seed: Seed of the sample. Defaults to 0.
         block_size: Side of the square blocks of pairs that are held at a time.
             Defaults to `None`: up to 2,048.
@@ -163,8 +182,14 @@ def evaluate_embeddings(
     num_thresholds = check_integer("num_thresholds", num_thresholds, 2)
     recall_at = _check_recall_at(recall_at)
     far_targets = _check_far_targets(far_targets)
+    relevance = check_relevance(relevance)
     if max_pairs is not None:
         max_pairs = check_integer("max_pairs", max_pairs, 1)
+        if not has_single_labels(relevance):
+            raise ValueError(
+                "`max_pairs` must be None with a SharedLabel or ClassRelevance, under "
+                f"which all pairs are compared. Received: max_pairs={max_pairs}"
+            )
     seed = check_integer("seed", seed, 0)
     if block_size is not None:
         block_size = check_integer("block_size", block_size, 1)
@@ -180,82 +205,44 @@ def evaluate_embeddings(
         far_targets,
     )
 
-    queries, gallery, classes = _check_samples(
-        embeddings, labels, gallery_embeddings, gallery_labels
+    inputs = check_inputs(
+        embeddings, labels, gallery_embeddings, gallery_labels, relevance
     )
-    population = Population(queries, gallery)
-    _check_population(population)
-    if max_pairs is not None and max_pairs >= population.num_pairs:
+    if max_pairs is not None and max_pairs >= inputs.num_pairs:
         max_pairs = None
-    new_progress = functools.partial(
-        _progress, max_pairs or population.num_pairs, verbose
-    )
+    new_progress = functools.partial(_progress, max_pairs or inputs.num_pairs, verbose)
     with full_precision():
-        positives = PositivePairs(queries, gallery)
-        negatives: AllNegativePairs | SampledNegativePairs
-        if max_pairs is None:
-            negatives = AllNegativePairs(
-                queries,
-                gallery,
-                population,
-                positives,
-                recall_at,
-                block_size,
-                new_progress,
-            )
-        else:
-            negatives = SampledNegativePairs(
-                queries,
-                gallery,
-                population,
-                recall_at,
-                max_pairs,
-                seed,
-                block_size,
-                new_progress,
-            )
-        positive = positives.distribution()
-        if definition.needs_far_range:
-            _check_resolvable(far_range, negatives.size)
-        negatives.count(definition.shares, definition.known_cuts(positive), positive)
-        negative = negatives.distribution
+        pairs = inputs.pairs(recall_at, max_pairs, seed, block_size, new_progress)
+        pairs.count(definition)
+        positive, negative = pairs.positive, pairs.negative
         chosen = definition.thresholds(positive, negative)
         cuts, places = np.unique(chosen.cuts, return_inverse=True)
-        eligible = population.eligible
-        positives_accepted = positives.accepted(cuts)[eligible][:, places]
-        negatives_accepted = negatives.accepted(cuts)[:, places]
-        hits, average_precision = negatives.retrieval()
-        error = None
-        if isinstance(negatives, SampledNegativePairs):
-            error = sampling_error(
-                definition,
-                chosen,
-                positive,
-                positives.accepted(negatives.edges)[eligible],
-                population.num_positives,
-                negatives,
-            )
+        positives_accepted, negatives_accepted = (
+            counts[:, places] for counts in pairs.accepted(cuts)
+        )
+        hits, average_precision = pairs.retrieval()
+        error = pairs.sampling_error(definition, chosen)
 
     utility = utility_curves(
         positives_accepted[:, :num_thresholds],
-        population.num_positives,
+        pairs.num_positives,
         negatives_accepted[:, :num_thresholds],
-        negatives.num_per_class,
+        pairs.num_negatives,
         beta,
     )
     per_class = opis_per_class(utility)
     epsilon_score = epsilon_opis(utility, epsilon)
     standard_errors: dict[str, float] | None = None
-    if error is not None and isinstance(negatives, SampledNegativePairs):
+    if error is not None:
         per_class = per_class - error.opis_bias
         epsilon_score -= error.epsilon_opis_bias
         retrieval = np.column_stack([average_precision, hits])
         names = ("map_at_r", *(f"recall_at_{k}" for k in recall_at))
         spread = retrieval.std(axis=0, ddof=1) / math.sqrt(len(retrieval))
-        spread *= math.sqrt(1.0 - negatives.query_share)
+        spread *= math.sqrt(1.0 - pairs.query_share)
         standard_errors = error.scores | dict(zip(names, spread.tolist(), strict=True))
-    frr = 1.0 - positives_accepted / population.num_positives[:, None]
-    far = negatives_accepted / negatives.num_per_class[:, None]
+    frr = 1.0 - positives_accepted / pairs.num_positives[:, None]
+    far = negatives_accepted / pairs.num_negatives[:, None]
     operating_points = tuple(
         _operating_point(
             definition,
@@ -280,13 +267,13 @@ def evaluate_embeddings(
         calibration_range=chosen.bounds,
         thresholds=chosen.calibration,
         utility=utility,
-        classes=label_array([classes[code] for code in eligible]),
-        class_counts=population.query_counts[eligible],
+        classes=label_array(pairs.classes),
+        class_counts=pairs.class_counts,
         operating_points=operating_points,
-        num_samples=queries.size,
-        num_excluded_classes=population.num_excluded,
+        num_samples=len(inputs.vectors[0]),
+        num_excluded_classes=pairs.num_excluded,
         num_positive_pairs=positive.size,
-        num_negative_pairs=population.num_negative_pairs,
+        num_negative_pairs=pairs.num_negative_pairs,
         distance=distance,
         beta=beta,
         epsilon=epsilon,
@@ -324,63 +311,6 @@ def _check_several(name: str, values: Any, kind: str) -> tuple[Any, ...]:
             f"`{name}` must be a sequence of {kind}. Received: {name}={values!r}"
         )
     return tuple(values)
-
-
-def _check_samples(
-    embeddings: Any, labels: Any, gallery_embeddings: Any, gallery_labels: Any
-) -> tuple[Samples, Samples | None, list]:
-    """Check, number the classes and sort by class."""
-    if (gallery_embeddings is None) != (gallery_labels is None):
-        given, missing = "gallery_embeddings", "gallery_labels"
-        if gallery_embeddings is None:
-            given, missing = missing, given
-        raise ValueError(
-            f"`{missing}` must be given together with `{given}`. "
-            f"Received: {missing}=None"
-        )
-    vectors = check_embeddings("embeddings", embeddings)
-    known = check_labels("labels", labels, len(vectors))
-    if gallery_embeddings is None:
-        classes, (codes,) = encode_labels(known)
-        return Samples(vectors, codes, len(classes)), None, classes
-    gallery_vectors = check_embeddings("gallery_embeddings", gallery_embeddings)
-    gallery_known = check_labels("gallery_labels", gallery_labels, len(gallery_vectors))
-    if gallery_vectors.shape[1] != vectors.shape[1]:
-        raise ValueError(
-            "`gallery_embeddings` must have the dimension of `embeddings`, "
-            f"{vectors.shape[1]}. Received: "
-            f"gallery_embeddings.shape={gallery_vectors.shape}"
-        )
-    classes, (codes, gallery_codes) = encode_labels(known, gallery_known)
-    queries = Samples(vectors, codes, len(classes))
-    if gallery_embeddings is embeddings:
-        # The same samples: a sample never pairs with itself.
-        if not np.array_equal(codes, gallery_codes):
-            raise ValueError(
-                "`gallery_labels` must equal `labels` where `gallery_embeddings` is "
-                "`embeddings`. Received: other labels"
-            )
-        return queries, None, classes
-    return queries, Samples(gallery_vectors, gallery_codes, len(classes)), classes
-
-
-def _check_population(population: Population) -> None:
-    num_eligible = len(population.eligible)
-    if num_eligible < 2:
-        raise UndefinedError(
-            "`labels` must have at least two classes with a positive and a negative "
-            f"pair. Received: {num_eligible} such classes among "
-            f"{num_eligible + population.num_excluded}"
-        )
-
-
-def _check_resolvable(far_range: tuple[float, float], num_pairs: int) -> None:
-    if far_range[0] * num_pairs < 1:
-        raise UndefinedError(
-            "`far_range` must be resolvable: the smallest FAR that "
-            f"{num_pairs} negative pairs resolve is {1 / num_pairs:.3g}. "
-            f"Received: far_range={far_range}"
-        )
 
 
 def _operating_point(

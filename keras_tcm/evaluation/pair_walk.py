@@ -70,11 +70,11 @@ class PairWalk:
             assert isinstance(queries, Samples)
             gallery = queries
         self._gallery = gallery
-        self._row_side = num_rows or block_size or _tile_side(queries.size)
+        self._row_side = num_rows or block_size or tile_side(queries.size)
         longest = _TILE_SIDE
         if num_rows is not None:
             longest = min(max(_TILE_SIDE**2 // num_rows, _TILE_SIDE), _MAX_SIDE)
-        self._column_side = block_size or _tile_side(gallery.size, longest)
+        self._column_side = block_size or tile_side(gallery.size, longest)
         self._kernels = _load_kernels(queries.size * gallery.size)
 
     def run(
@@ -164,7 +164,8 @@ class PairWalk:
         )
 
 
-def _tile_side(size: int, longest: int = _TILE_SIDE) -> int:
+def tile_side(size: int, longest: int = _TILE_SIDE) -> int:
+    """Choose the side of tiles that cover `size` samples evenly."""
     num_tiles = math.ceil(size / longest)
     return math.ceil(size / num_tiles / _SIDE_UNIT) * _SIDE_UNIT
 

@@ -19,7 +19,6 @@ class Population:
         num_positives: (query, gallery) pairs inside each eligible class, counted from
             each end that is a query.
         num_negatives: The same for pairs with the other end outside.
-        num_pairs: All pairs, each counted once.
         num_negative_pairs: All negative pairs, each counted once.
         num_excluded: Classes with a query that are not eligible.
     """
@@ -40,8 +39,5 @@ class Population:
         self.num_negatives = (self.query_counts * others)[self.eligible]
         both_ends = int((self.query_counts * others).sum())
         self.num_negative_pairs = both_ends // (2 if is_paired_with_itself else 1)
-        self.num_pairs = queries.size * gallery.size
-        if is_paired_with_itself:
-            self.num_pairs = queries.size * (queries.size - 1) // 2
         num_classes = int((self.query_counts > 0).sum())
         self.num_excluded = num_classes - len(self.eligible)

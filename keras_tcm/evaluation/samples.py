@@ -69,6 +69,11 @@ class Samples:
         return to_block(self.rows(start, min(start + size, self.size)), size)
 
 
+def unsorted_samples(embeddings: np.ndarray) -> Samples:
+    """Samples in the order in which they come, of one class."""
+    return Samples(embeddings, np.zeros(len(embeddings), np.int64), 1)
+
+
 def to_block(rows: np.ndarray, size: int) -> Any:
     """Backend tensor of `size` rows, the last of which are zero if there are fewer."""
     if len(rows) < size:

@@ -1,17 +1,21 @@
 """Errors of an evaluation that compared a sample of the pairs."""
 
 import dataclasses
+import math
 
 import numpy as np
 
 from keras_tcm.evaluation.definition import Definition, Thresholds, equal_error_rate
-from keras_tcm.evaluation.distribution import TIE_STEPS, Distribution
+from keras_tcm.evaluation.distribution import NUM_STEPS, TIE_STEPS, Distribution
 from keras_tcm.evaluation.sampled_negative_pairs import (
     NUM_GROUPS,
     SampledNegativePairs,
 )
 from keras_tcm.evaluation.tile_kernels import interpolate
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
+
+# Around a threshold, so many positive pairs tell how densely they lie.
+_MIN_POSITIVES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +94,7 @@ def sampling_error(
         replicates.append([opis.mean(), *others])
         point_replicates.append(
             [
-                _point(definition, positive, negative, point, replicate)
+                _point(definition, negative, point, replicate)
                 for point, replicate in zip(
                     thresholds.points, chosen.points, strict=True
                 )
@@ -100,34 +104,64 @@ def sampling_error(
     scale = unsampled * (NUM_GROUPS - 1)
     errors = np.sqrt(scale * np.var(replicates, axis=0))
     point_errors = np.sqrt(scale * np.var(point_replicates, axis=0))
+    frr_errors = [
+        np.nan if point is None else _frr_error(positive, point, error)
+        for point, error in zip(thresholds.points, point_errors[:, 2], strict=True)
+    ]
     mean_epsilon = np.mean(replicates, axis=0)[1]
     return SamplingError(
         opis_bias=scale * (mean_opis - whole_opis),
         epsilon_opis_bias=float(scale * (mean_epsilon - whole_scores[0])),
         scores=dict(zip(("opis", "epsilon_opis", "eer"), errors.tolist(), strict=True)),
         points=[
-            dict(zip(("threshold", "far", "frr"), values, strict=True))
-            for values in point_errors.tolist()
+            {"threshold": threshold, "far": far, "frr": frr}
+            for (threshold, far, _), frr in zip(
+                point_errors.tolist(), frr_errors, strict=True
+            )
         ],
     )
 
 
 def _point(
     definition: Definition,
-    positive: Distribution,
     negative: Distribution,
     point: int | None,
     replicate: int | None,
 ) -> tuple[float, float, float]:
-    """Threshold, FAR and FRR of an operating point without a group.
+    """Threshold and FAR of an operating point without a group, and steps of the former.
 
-    The threshold and the FRR follow the pairs that are left; the FAR is that of the
-    threshold of the whole sample.
+    The threshold follows the pairs that are left; the FAR is that of the threshold of
+    the whole sample.
     """
     if point is None or replicate is None:
         return np.nan, np.nan, np.nan
-    return (
-        definition.distance_of(replicate),
-        float(negative.share_up_to(point + TIE_STEPS)),
-        float(1.0 - positive.share_up_to(replicate + TIE_STEPS)),
-    )
+    far = float(negative.share_up_to(point + TIE_STEPS))
+    return definition.distance_of(replicate), far, replicate
+
+
+def _frr_error(positive: Distribution, point: int, error: float) -> float:
+    """Standard error of the FRR at a threshold that has a standard error itself.
+
+    All positive pairs are counted; what is not known is how many of them lie between
+    the threshold and that of all pairs. They come in whole numbers: where they are
+    few, those without a group tell nothing. As they lie about the threshold like a
+    Poisson process with `expected` of them in a standard error, and the error is
+    normal, that number has a variance of `expected^2 + expected * sqrt(2 / pi)`.
+
+    Args:
+        positive: The positive pairs by distance.
+        point: The threshold in steps.
+        error: Its standard error in steps.
+    """
+
+    def count(first: int, last: int) -> float:
+        shares = positive.share_up_to(last) - positive.share_up_to(first - 1)
+        return float(shares) * positive.size
+
+    half = max(int(2 * error), 1)
+    while count(point - half, point + half) < _MIN_POSITIVES and half < NUM_STEPS:
+        half *= 2
+    first, last = max(point - half, 0), min(point + half, NUM_STEPS - 1)
+    expected = count(first, last) / (last - first + 1) * error
+    variance = expected**2 + expected * math.sqrt(2.0 / math.pi)
+    return math.sqrt(variance) / positive.size

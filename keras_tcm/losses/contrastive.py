@@ -30,6 +30,8 @@ class Contrastive(PairwiseLoss):
             to 1.0, a cosine similarity of 0.5.
         block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
             to `None`.
+        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
+            equal labels.
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"contrastive"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -59,11 +61,12 @@ class Contrastive(PairwiseLoss):
         self,
         margin: float = 1.0,
         block_size: int | None = None,
+        relevance: Any = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "contrastive",
         dtype: Any = None,
     ) -> None:
-        super().__init__(block_size, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype)
         self.margin = check_number("margin", margin, 0, 2, open_low=True)
 
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:

@@ -114,7 +114,7 @@ class EmbeddingLoss(keras.losses.Loss):
                 f"Received: y_pred.shape={tuple(predictions.shape)}"
             )
         batch = predictions.shape[0]
-        labels = _as_vector("y_true", ops.convert_to_tensor(y_true), batch)
+        labels = self.standardize_labels(ops.convert_to_tensor(y_true), batch)
         if sample_weight is None:
             weights = ops.ones_like(predictions[:, 0])
         else:
@@ -123,6 +123,18 @@ class EmbeddingLoss(keras.losses.Loss):
             )
             weights = _as_vector("sample_weight", weights, batch)
         return labels, predictions, weights
+
+    def standardize_labels(self, labels: Any, batch: int | None) -> Any:
+        """Check `y_true` and bring it into one form.
+
+        Args:
+            labels: Tensor.
+            batch: Number of samples, if known.
+
+        Returns:
+            Labels of shape `(batch,)`.
+        """
+        return _as_vector("y_true", labels, batch)
 
     def average(self, losses: Any, weights: Any) -> Any:
         """Weigh per-sample losses so that their mean follows `reduction`.
@@ -178,12 +190,17 @@ def _as_vector(name: str, value: Any, batch: int | None) -> Any:
             f"`{name}` must have shape (batch,) or (batch, 1). "
             f"Received: {name}.shape={shape}"
         )
+    check_rows(name, shape, batch)
+    return value if len(shape) == 1 else value[:, 0]
+
+
+def check_rows(name: str, shape: tuple[int | None, ...], batch: int | None) -> None:
+    """Raise if an argument is known to have another number of samples than `y_pred`."""
     if None not in (shape[0], batch) and shape[0] != batch:
         raise ValueError(
             f"`{name}` must have as many rows as `y_pred`, {batch}. "
             f"Received: {name}.shape={shape}"
         )
-    return value if len(shape) == 1 else value[:, 0]
 
 
 def _weighted_sum(terms: list[tuple[Any, Any]]) -> Any:

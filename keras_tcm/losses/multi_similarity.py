@@ -38,6 +38,8 @@ class MultiSimilarity(PairwiseLoss):
             all pairs. Defaults to 0.1.
         block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
             to `None`.
+        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
+            equal labels.
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"multi_similarity"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -68,11 +70,12 @@ class MultiSimilarity(PairwiseLoss):
         base: float = 0.5,
         epsilon: float | None = 0.1,
         block_size: int | None = None,
+        relevance: Any = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "multi_similarity",
         dtype: Any = None,
     ) -> None:
-        super().__init__(block_size, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype)
         self.alpha = check_number("alpha", alpha, 0, open_low=True)
         self.beta = check_number("beta", beta, 0, open_low=True)
         self.base = check_number("base", base, -1, 1)

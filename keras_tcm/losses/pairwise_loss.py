@@ -1,20 +1,18 @@
 """The base class of the losses on pairs."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
-from keras_tcm.losses.embedding_loss import EmbeddingLoss
-from keras_tcm.ops.map_anchors import (
-    AnchorFunction,
-    Blocks,
-    automatic_blocks,
-    map_anchors,
-)
+from keras_tcm.losses.embedding_loss import EmbeddingLoss, check_rows
+from keras_tcm.losses.partners import extra_partners
+from keras_tcm.ops.map_anchors import AnchorFunction, map_anchors
 from keras_tcm.ops.pairs import Pairs, pair_masks
 from keras_tcm.ops.similarity import l2_normalize
+from keras_tcm.relevance import get_relevance
 from keras_tcm.validation import check_integer
 
 
@@ -28,8 +26,9 @@ class PairwiseLoss(EmbeddingLoss):
     Args:
         block_size: Anchors in a block, at least 1. Blocks are computed anew for the
             gradient, so that no matrix of the size of the batch squared ever exists.
-            Defaults to `None`: what is fastest, and the same from a batch of 4,097 on
-            (one matrix where the batch size is not known when the graph is built).
+            Defaults to `None`: what is fastest, and the same from a batch of 4,097 on.
+        relevance: What makes a pair positive: a `keras_tcm.relevance.Relevance`, or a
+            function of two label tensors. Defaults to `None`: equal labels.
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -46,6 +45,7 @@ class PairwiseLoss(EmbeddingLoss):
     def __init__(
         self,
         block_size: int | None = None,
+        relevance: Any = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
         dtype: Any = None,
@@ -54,6 +54,7 @@ class PairwiseLoss(EmbeddingLoss):
         if block_size is not None:
             block_size = check_integer("block_size", block_size, 1)
         self.block_size = block_size
+        self.relevance = get_relevance(relevance)
 
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
         """Compute what the loss needs to know about each anchor.
@@ -94,9 +95,19 @@ class PairwiseLoss(EmbeddingLoss):
         """
         return self.average(terms[0], weights)
 
-    def entries_per_anchor(self, num_partners: int) -> int:
-        """Entries of the largest tensor that `anchor_terms` makes for an anchor."""
-        return num_partners
+    @property
+    def compares_partners(self) -> bool:
+        """Whether `anchor_terms` compares, for each anchor, all pairs of partners."""
+        return False
+
+    def standardize_labels(self, labels: Any, batch: int | None) -> Any:
+        """Check `y_true`: what `relevance` compares, or else shape `(batch,)`."""
+        if self.relevance is None:
+            return super().standardize_labels(labels, batch)
+        shape = tuple(labels.shape)
+        self.relevance.check_labels("y_true", shape)
+        check_rows("y_true", shape, batch)
+        return labels
 
     def rows(self, labels: Any, predictions: Any, weights: Any) -> Any:
         """Compute one weighted value per sample whose plain mean is the loss."""
@@ -105,21 +116,29 @@ class PairwiseLoss(EmbeddingLoss):
     def gather(
         self, embeddings: Any, labels: Any, weights: Any
     ) -> tuple[Any, Any, Any, Any]:
-        """Collect the possible partners: here, the batch itself.
+        """Collect the possible partners: the batch itself, and a memory if any.
 
-        The one place where samples from elsewhere (another replica, a memory)
-        come in. The returned rows from `first_anchor` on are the batch itself.
+        The one place where samples from elsewhere come in. The returned rows from
+        `first_anchor` on are the batch itself.
 
         Args:
             embeddings: Unit vectors of shape `(batch, d)`.
-            labels: Integer tensor of shape `(batch,)`.
+            labels: Tensor of shape `(batch, ...)`.
             weights: Instance weights of shape `(batch,)`.
 
         Returns:
-            Embeddings `(n, d)`, labels `(n,)`, weights `(n,)` and `first_anchor`;
+            Embeddings `(n, d)`, labels `(n, ...)`, weights `(n,)` and `first_anchor`;
             embeddings are `None` if the batch itself has all partners.
         """
-        return None, labels, weights, 0
+        extra = extra_partners()
+        if extra is None:
+            return None, labels, weights, 0
+        own = embeddings, labels, weights
+        gathered = [
+            ops.concatenate([x, ops.cast(other, x.dtype)])
+            for x, other in zip(own, extra(*own), strict=True)
+        ]
+        return *gathered, 0
 
     def average_eligible(self, losses: Any, is_eligible: Any, weights: Any) -> Any:
         """Rows whose mean is the mean loss over the eligible anchors.
@@ -154,7 +173,11 @@ class PairwiseLoss(EmbeddingLoss):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
-        return {**super().get_config(), "block_size": self.block_size}
+        return {
+            **super().get_config(),
+            "block_size": self.block_size,
+            "relevance": keras.saving.serialize_keras_object(self.relevance),
+        }
 
 
 def pairwise_rows(
@@ -164,7 +187,7 @@ def pairwise_rows(
 
     Args:
         losses: The losses; the first gathers the partners.
-        labels: Integer tensor of shape `(batch,)`.
+        labels: Tensor of shape `(batch, ...)`, which every loss can compare.
         embeddings: Tensor of shape `(batch, d)`, of any norm.
         weights: Instance weights of shape `(batch,)`; a sample of weight zero
             vanishes as an anchor and as a partner.
@@ -179,29 +202,47 @@ def pairwise_rows(
     places = ops.arange(ops.shape(anchors)[0], dtype="int32") + first_anchor
     ends: list[int] = []
 
-    def pairs(similarities: Any, labels: Any, places: Any, weights: Any) -> Pairs:
-        masks = pair_masks(labels, partner_labels, places)
-        return Pairs(similarities, *masks, weights, partner_weights)
+    distinct = []
+    for loss in losses:
+        if loss.relevance not in distinct:
+            distinct.append(loss.relevance)
+
+    def pairs(
+        similarities: Any, labels: Any, places: Any, weights: Any
+    ) -> Iterator[tuple[PairwiseLoss, Pairs]]:
+        """The losses and the pairs as they see them: shared where they see the same."""
+        different = [
+            Pairs(
+                similarities,
+                *pair_masks(labels, partner_labels, places, relevance),
+                weights,
+                partner_weights,
+            )
+            for relevance in distinct
+        ]
+        for loss in losses:
+            yield loss, different[distinct.index(loss.relevance)]
 
     def terms(*inputs: Any) -> Any:
-        own = pairs(*inputs)
-        each = [loss.anchor_terms(own) for loss in losses]
+        each = [loss.anchor_terms(own) for loss, own in pairs(*inputs)]
         ends[:] = itertools.accumulate(map(len, each))
         flat = [ops.cast(term, anchors.dtype) for terms in each for term in terms]
         return ops.stack(flat, axis=1)
 
     def slopes(*inputs: Any) -> Any:
-        own = pairs(*inputs[:-2])
         anchor_upstream, partner_upstream = inputs[-2:]
         return sum(
             loss.symmetric_slopes(
                 own, anchor_upstream[:, start:end], partner_upstream[:, start:end]
             )
-            for loss, start, end in zip(losses, [0, *ends], ends, strict=False)
+            for (loss, own), start, end in zip(
+                pairs(*inputs[:-2]), [0, *ends], ends, strict=False
+            )
         )
 
     has_slopes = all(
         type(loss).symmetric_slopes is not PairwiseLoss.symmetric_slopes
+        and (loss.relevance is None or loss.relevance.is_symmetric)
         for loss in losses
     )
     values = map_anchors(
@@ -209,7 +250,9 @@ def pairwise_rows(
         anchors,
         partners,
         (labels, places, weights),
-        _blocks(losses, anchors, partner_labels),
+        # The smallest blocks asked for.
+        min((loss.block_size for loss in losses if loss.block_size), default=None),
+        any(loss.compares_partners for loss in losses),
     )
     # Comparisons swallow NaN and a batch without pairs has no gradient path; this zero
     # lets a NaN through and keeps every row connected.
@@ -219,17 +262,3 @@ def pairwise_rows(
         own = tuple(values[:, number] for number in range(start, end))
         rows.append(loss.combine(own, weights) + connection)
     return rows
-
-
-def _blocks(
-    losses: Sequence[PairwiseLoss], anchors: Any, partner_labels: Any
-) -> Blocks | None:
-    """The smallest blocks asked for, or else what suits the batch."""
-    sizes = [loss.block_size for loss in losses if loss.block_size is not None]
-    if sizes:
-        return Blocks(min(sizes), are_kept=False)
-    num_anchors, num_partners = anchors.shape[0], partner_labels.shape[0]
-    if num_anchors is None or num_partners is None:
-        return None
-    entries = max(loss.entries_per_anchor(num_partners) for loss in losses)
-    return automatic_blocks(num_anchors, entries)

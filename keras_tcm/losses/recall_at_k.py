@@ -45,6 +45,8 @@ class RecallAtK(PairwiseLoss):
         rank_temperature: Width of the sigmoid that compares ranks with `k`, above 0.
             Defaults to 1.0.
         block_size: Queries in a block: see `PairwiseLoss`. Defaults to `None`.
+        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
+            equal labels.
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"recall_at_k"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -74,11 +76,12 @@ class RecallAtK(PairwiseLoss):
         temperature: float = 0.01,
         rank_temperature: float = 1.0,
         block_size: int | None = None,
+        relevance: Any = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "recall_at_k",
         dtype: Any = None,
     ) -> None:
-        super().__init__(block_size, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype)
         each = tuple(k) if isinstance(k, list | tuple) else (k,)
         self.k = tuple(check_integer("k", number, 1) for number in each)
         if not self.k:
@@ -99,9 +102,10 @@ class RecallAtK(PairwiseLoss):
         losses, is_eligible = terms
         return self.average_eligible(losses, is_eligible, weights)
 
-    def entries_per_anchor(self, num_partners: int) -> int:
-        """Compare every partner with every other."""
-        return num_partners**2
+    @property
+    def compares_partners(self) -> bool:
+        """Whether each anchor compares every partner with every other."""
+        return True
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

@@ -38,6 +38,8 @@ class SmoothAP(PairwiseLoss):
             0.01.
         block_size: Queries in a block: see `PairwiseLoss`. Defaults
             to `None`.
+        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
+            equal labels.
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"smooth_ap"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -65,11 +67,12 @@ class SmoothAP(PairwiseLoss):
         self,
         temperature: float = 0.01,
         block_size: int | None = None,
+        relevance: Any = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "smooth_ap",
         dtype: Any = None,
     ) -> None:
-        super().__init__(block_size, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype)
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
 
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
@@ -81,9 +84,10 @@ class SmoothAP(PairwiseLoss):
         losses, is_eligible = terms
         return self.average_eligible(losses, is_eligible, weights)
 
-    def entries_per_anchor(self, num_partners: int) -> int:
-        """Compare every partner with every other."""
-        return num_partners**2
+    @property
+    def compares_partners(self) -> bool:
+        """Whether each anchor compares every partner with every other."""
+        return True
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

@@ -27,6 +27,8 @@ class SupervisedContrastive(PairwiseLoss):
         temperature: Divisor of the similarities, above 0. Defaults to 0.1.
         block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
             to `None`.
+        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
+            equal labels.
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"supervised_contrastive"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -53,11 +55,12 @@ class SupervisedContrastive(PairwiseLoss):
         self,
         temperature: float = 0.1,
         block_size: int | None = None,
+        relevance: Any = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "supervised_contrastive",
         dtype: Any = None,
     ) -> None:
-        super().__init__(block_size, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype)
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
 
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:

@@ -40,6 +40,8 @@ class TCM(PairwiseLoss):
         negative_weight: Factor of the negative term, at least 0. Defaults to 1.0.
         block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
             to `None`.
+        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
+            equal labels.
         reduction: `"sum_over_batch_size"` gives the value above; `"none"` gives
             rows of shape `(batch,)` with that mean; `"sum"` gives batch size times
             that. Defaults to `"sum_over_batch_size"`.
@@ -76,11 +78,12 @@ class TCM(PairwiseLoss):
         positive_weight: float = 1.0,
         negative_weight: float = 1.0,
         block_size: int | None = None,
+        relevance: Any = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "tcm",
         dtype: Any = None,
     ) -> None:
-        super().__init__(block_size, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype)
         self.positive_margin = check_number("positive_margin", positive_margin, -1, 1)
         self.negative_margin = check_number(
             "negative_margin", negative_margin, -1, self.positive_margin

@@ -43,6 +43,8 @@ class TripletMargin(PairwiseLoss):
             Defaults to 0.2, a difference of 0.1 in cosine similarity.
         mining: `"batch_hard"`, `"semi_hard"` or `"all"`. Defaults to `"semi_hard"`.
         block_size: Anchors in a block: see `PairwiseLoss`. Defaults to `None`.
+        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
+            equal labels.
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"triplet_margin"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
@@ -75,11 +77,12 @@ class TripletMargin(PairwiseLoss):
         margin: float = 0.2,
         mining: str = "semi_hard",
         block_size: int | None = None,
+        relevance: Any = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "triplet_margin",
         dtype: Any = None,
     ) -> None:
-        super().__init__(block_size, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype)
         self.margin = check_number("margin", margin, 0, open_low=True)
         check_choice("mining", mining, MININGS)
         self.mining = mining
@@ -95,9 +98,10 @@ class TripletMargin(PairwiseLoss):
         sums, counts = terms
         return self.average_counted(sums, counts, weights)
 
-    def entries_per_anchor(self, num_partners: int) -> int:
-        """Compare every partner with every other, or with the hardest."""
-        return num_partners if self.mining == "batch_hard" else num_partners**2
+    @property
+    def compares_partners(self) -> bool:
+        """Whether each anchor compares every partner with every other."""
+        return self.mining != "batch_hard"
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

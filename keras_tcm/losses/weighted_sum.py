@@ -99,16 +99,19 @@ class WeightedSum(EmbeddingLoss):
     def _pairwise_rows(
         self, y_true: Any, y_pred: Any, sample_weight: Any
     ) -> dict[int, Any]:
-        """Rows of the pairwise terms by number; those of one dtype share a pass."""
-        by_dtype: dict[str, dict[int, PairwiseLoss]] = {}
+        """Rows of the pairwise terms by number; those that can share a pass do."""
+        passes: dict[tuple[str, int], dict[int, PairwiseLoss]] = {}
+        arguments = {}
         for number, loss in enumerate(self.losses):
             if isinstance(loss, PairwiseLoss):
-                by_dtype.setdefault(loss._compute_dtype, {})[number] = loss
+                own = loss.standardize(y_true, y_pred, sample_weight)
+                kind = loss._compute_dtype, len(own[0].shape)
+                passes.setdefault(kind, {})[number] = loss
+                arguments[kind] = own
         rows: dict[int, Any] = {}
-        for losses in by_dtype.values():
-            terms = list(losses.values())
-            arguments = terms[0].standardize(y_true, y_pred, sample_weight)
-            rows |= dict(zip(losses, pairwise_rows(terms, *arguments), strict=True))
+        for kind, losses in passes.items():
+            found = pairwise_rows(list(losses.values()), *arguments[kind])
+            rows |= dict(zip(losses, found, strict=True))
         return rows
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

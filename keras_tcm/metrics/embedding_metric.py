@@ -10,7 +10,9 @@ import numpy as np
 from keras import ops
 
 from keras_tcm.metrics.tracing import is_traced
+from keras_tcm.ops.ring_buffer import write_rows
 from keras_tcm.ops.similarity import l2_normalize
+from keras_tcm.relevance import get_relevance
 from keras_tcm.validation import check_integer
 
 
@@ -27,15 +29,22 @@ class EmbeddingMetric(keras.metrics.Metric):
 
     Args:
         memory_size: Samples kept, at least 2. Defaults to 8192.
+        relevance: What makes a pair positive: a `keras_tcm.relevance.Relevance`, or a
+            function of two label tensors. Defaults to `None`: equal labels.
         name: Name of the metric.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
     """
 
     def __init__(
-        self, memory_size: int = 8192, name: str | None = None, dtype: Any = None
+        self,
+        memory_size: int = 8192,
+        relevance: Any = None,
+        name: str | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__(name=name, dtype=dtype)
         self.memory_size = check_integer("memory_size", memory_size, 2)
+        self.relevance = get_relevance(relevance)
         self._seen = self.add_variable((), "zeros", dtype="int32", name="seen")
         self._embeddings: Any = None
         self._labels: Any = None
@@ -46,7 +55,7 @@ class EmbeddingMetric(keras.metrics.Metric):
 
         Args:
             embeddings: Finite unit vectors of shape `(n, d)`, `n >= 1`.
-            labels: Shape `(n,)`.
+            labels: Shape `(n,)`, or what `relevance` compares, `(n, ...)`.
 
         Returns:
             The value, NaN where it is not defined.
@@ -57,7 +66,8 @@ class EmbeddingMetric(keras.metrics.Metric):
         """Remember a batch.
 
         Args:
-            y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
+            y_true: Integer labels, shape `(batch,)` or `(batch, 1)`, or what
+                `relevance` compares.
             y_pred: Embeddings of any norm, shape `(batch, d)`.
             sample_weight: Must be `None`: every pair counts once.
         """
@@ -74,13 +84,16 @@ class EmbeddingMetric(keras.metrics.Metric):
                 "`y_pred` must have shape (batch, dimension). "
                 f"Received: y_pred.shape={tuple(embeddings.shape)}"
             )
-        if len(labels.shape) == 2 and labels.shape[1] == 1:
-            labels = labels[:, 0]
-        if len(labels.shape) != 1:
-            raise ValueError(
-                "`y_true` must have shape (batch,) or (batch, 1). "
-                f"Received: y_true.shape={tuple(labels.shape)}"
-            )
+        if self.relevance is not None:
+            self.relevance.check_labels("y_true", tuple(labels.shape))
+        else:
+            if len(labels.shape) == 2 and labels.shape[1] == 1:
+                labels = labels[:, 0]
+            if len(labels.shape) != 1:
+                raise ValueError(
+                    "`y_true` must have shape (batch,) or (batch, 1). "
+                    f"Received: y_true.shape={tuple(labels.shape)}"
+                )
         sizes = labels.shape[0], embeddings.shape[0]
         if None not in sizes and sizes[0] != sizes[1]:
             raise ValueError(
@@ -88,29 +101,22 @@ class EmbeddingMetric(keras.metrics.Metric):
                 f"{sizes[1]}. Received: y_true.shape={tuple(labels.shape)}"
             )
         if self._embeddings is None:
-            self._build(embeddings.shape[1], ops.dtype(labels))
-        if embeddings.shape[1] != self._embeddings.shape[1]:
-            raise ValueError(
-                "`y_pred` must keep its dimension, "
-                f"{self._embeddings.shape[1]}. "
-                f"Received: y_pred.shape={tuple(embeddings.shape)}"
-            )
-        # Of a batch larger than the memory, the end remains.
-        size = ops.shape(labels)[0]
-        embeddings = ops.cast(
-            l2_normalize(embeddings[-self.memory_size :]), self._embeddings.dtype
+            self._build(embeddings.shape[1:], labels.shape[1:], ops.dtype(labels))
+        for name, rows, memory in (
+            ("y_pred", embeddings, self._embeddings),
+            ("y_true", labels, self._labels),
+        ):
+            shape, kept = tuple(rows.shape), tuple(memory.shape)
+            if shape[1:] != kept[1:]:
+                raise ValueError(
+                    f"`{name}` must keep its shape, {('batch', *kept[1:])}. "
+                    f"Received: {name}.shape={shape}"
+                )
+        write_rows(
+            (self._embeddings, self._labels),
+            (l2_normalize(embeddings), labels),
+            self._seen,
         )
-        labels = ops.cast(labels[-self.memory_size :], self._labels.dtype)
-        kept = ops.shape(labels)[0]
-        seen = ops.convert_to_tensor(self._seen) + size
-        positions = ops.mod(
-            seen - kept + ops.arange(kept, dtype="int32"), self.memory_size
-        )[:, None]
-        for memory, rows in (self._embeddings, embeddings), (self._labels, labels):
-            memory.assign(
-                ops.scatter_update(ops.convert_to_tensor(memory), positions, rows)
-            )
-        self._seen.assign(seen)
 
     def result(self) -> Any:
         """Return the metric: a scalar tensor.
@@ -146,17 +152,24 @@ class EmbeddingMetric(keras.metrics.Metric):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
-        return {**super().get_config(), "memory_size": self.memory_size}
+        return {
+            **super().get_config(),
+            "memory_size": self.memory_size,
+            "relevance": keras.saving.serialize_keras_object(self.relevance),
+        }
 
-    def _build(self, dimension: int, label_dtype: str) -> None:
+    def _build(self, vector_shape: Any, label_shape: Any, label_dtype: str) -> None:
         self._embeddings = self.add_variable(
-            (self.memory_size, dimension), "zeros", dtype="float32", name="embeddings"
+            (self.memory_size, *vector_shape),
+            "zeros",
+            dtype="float32",
+            name="embeddings",
         )
         # The widest integers that the backend has: a later batch may need them.
-        if keras.backend.is_int_dtype(label_dtype):
+        if label_dtype == "bool" or keras.backend.is_int_dtype(label_dtype):
             label_dtype = "int32" if keras.backend.backend() == "jax" else "int64"
         self._labels = self.add_variable(
-            (self.memory_size,), "zeros", dtype=label_dtype, name="labels"
+            (self.memory_size, *label_shape), "zeros", dtype=label_dtype, name="labels"
         )
 
 

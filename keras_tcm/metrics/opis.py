@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_tcm.evaluation import UndefinedError, evaluate_embeddings
 from keras_tcm.evaluation.distance import DISTANCES
+from keras_tcm.evaluation.relevance_labels import check_relevance, check_symmetric
 from keras_tcm.metrics.embedding_metric import EmbeddingMetric
 from keras_tcm.validation import check_choice, check_number, check_range
 
@@ -26,8 +27,8 @@ class OPIS(EmbeddingMetric):
     the most recent ones and warns once. The value is that of `evaluate_embeddings`.
 
     The progress bar of `fit` shows NaN until the end of the epoch, when the metric is
-    computed; epoch logs, History and `evaluate` have the value. It takes about a second
-    for 8,192 samples. It is NaN, never 0, where it is not defined: fewer than
+    computed; epoch logs, History and `evaluate` have the value. 8,192 samples take a
+    fraction of a second. It is NaN, never 0, where it is not defined: fewer than
     two classes with a positive pair, too few negative pairs to resolve `far_range`,
     NaN or collapsed embeddings.
 
@@ -41,6 +42,9 @@ class OPIS(EmbeddingMetric):
             to `None`.
         distance: `"cosine"` or `"euclidean"`. Defaults to `"cosine"`.
         memory_size: Samples kept, at least 2. Defaults to 8192.
+        relevance: What makes a pair positive: a `SharedLabel`, `HierarchyLevel` or
+            symmetric `ClassRelevance` of `keras_tcm.relevance`; see
+            `evaluate_embeddings`. Defaults to `None`: equal labels.
         name: Name of the metric. Defaults to `"opis"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
 
@@ -71,10 +75,12 @@ class OPIS(EmbeddingMetric):
         epsilon: float | None = None,
         distance: Literal["cosine", "euclidean"] = "cosine",
         memory_size: int = 8192,
+        relevance: Any = None,
         name: str | None = "opis",
         dtype: Any = None,
     ) -> None:
-        super().__init__(memory_size=memory_size, name=name, dtype=dtype)
+        super().__init__(memory_size, check_relevance(relevance), name, dtype)
+        check_symmetric(self.relevance)
         self.far_range = check_range("far_range", far_range, 0, 1)
         check_number("far_range", self.far_range[0], 0, 1, open_low=True)
         self.calibration_range = (
@@ -106,6 +112,7 @@ class OPIS(EmbeddingMetric):
                 distance=self.distance,
                 recall_at=(1,),
                 far_targets=(),
+                relevance=self.relevance,
                 verbose=False,
             )
         except UndefinedError:

@@ -12,12 +12,13 @@ from keras_tcm.validation import check_integer
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
 class RecallAtK(EmbeddingMetric):
-    """Share of samples with a sample of their class among their k nearest.
+    """Share of samples with a positive among their k nearest.
 
     The hit rate that metric learning calls R@k, by cosine similarity, over all samples
     seen since the last reset, up to `memory_size`; past that it is a sliding window
-    over the most recent ones and warns once. Samples whose class has no other sample
-    are left out. Ties count against the query.
+    over the most recent ones and warns once. Positives are the others of the same
+    class, or what `relevance` says; samples without any are left out. Ties count
+    against the query.
 
     The progress bar of `fit` shows NaN until the end of the epoch; epoch logs, History
     and `evaluate` have the value. NaN also where no sample has a positive.
@@ -25,6 +26,9 @@ class RecallAtK(EmbeddingMetric):
     Args:
         k: Number of neighbours, at least 1. Defaults to 1.
         memory_size: Samples kept, at least 2. Defaults to 8192.
+        relevance: What makes a pair positive, the first sample being the query: a
+            `keras_tcm.relevance.Relevance`, or a function of two label tensors.
+            Defaults to `None`: equal labels.
         name: Name of the metric. Defaults to `"recall_at_<k>"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
 
@@ -44,18 +48,17 @@ class RecallAtK(EmbeddingMetric):
         self,
         k: int = 1,
         memory_size: int = 8192,
+        relevance: Any = None,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
         self.k = check_integer("k", k, 1)
-        super().__init__(
-            memory_size=memory_size, name=name or f"recall_at_{k}", dtype=dtype
-        )
+        super().__init__(memory_size, relevance, name or f"recall_at_{k}", dtype)
         self._direction = "up"
 
     def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         """Compute the metric of the samples in memory."""
-        return recall_at_k(embeddings, labels, self.k)
+        return recall_at_k(embeddings, labels, self.k, self.relevance)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

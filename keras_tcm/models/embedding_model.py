@@ -40,14 +40,15 @@ def embedding_model(
 
     The head is pooling, a dense layer and L2 normalisation; the last is in float32
     under any dtype policy. The backbone is one layer of the model, shared with it,
-    so `backbone.trainable = False` freezes it here too.
+    so `backbone.trainable = False` freezes it here too, and
+    `keras_tcm.models.freeze_batch_norm` its batch normalisation alone.
 
     Args:
         backbone: A `keras.Model` with one output: a feature map `(batch, height,
             width, channels)` (channels first under that
             `keras.config.image_data_format()`), a sequence `(batch, steps,
-            channels)`, which is averaged over its steps, or vectors `(batch,
-            channels)`, which are not pooled.
+            channels)`, which is averaged over its steps (those that are not masked,
+            if it has a mask), or vectors `(batch, channels)`, which are not pooled.
         embedding_dim: Integer, size of the embedding.
         pooling: `"avg"`, or `"gem"` for `keras_tcm.layers.GeMPooling`, on feature
             maps. Defaults to `"avg"`.

@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from keras_tcm.models.checks import check_image_shape, check_no_weights
+
 _STAGE_WIDTHS = (32, 64, 128)
 # From this size on the stem halves the image, which makes all that follows four
 # times cheaper. Smaller images would be left with a single pixel at the end.
@@ -61,18 +63,8 @@ def resnet_small(
     >>> keras_tcm.models.backbone("resnet_small", (8, 8, 1)).output_shape
     (None, 2, 2, 128)
     """
-    if weights is not None:
-        raise ValueError(
-            "`weights` must be None: resnet_small has no pretrained weights. "
-            f"Received: weights={weights!r}"
-        )
-    channels_first = keras.config.image_data_format() == "channels_first"
-    pixels = input_shape[1:] if channels_first else input_shape[:2]
-    if len(input_shape) != 3 or None in input_shape or min(pixels) < _SMALLEST:
-        raise ValueError(
-            "`input_shape` must have a height and a width of at least "
-            f"{_SMALLEST} pixels, and channels. Received: input_shape={input_shape}"
-        )
+    check_no_weights("resnet_small", weights)
+    pixels = check_image_shape(input_shape, _SMALLEST)
     inputs = keras.Input(input_shape, name="image")
     stem_strides = 2 if min(pixels) >= _STRIDED_STEM_FROM else 1
     x = layers.Rescaling(1 / 255)(inputs)

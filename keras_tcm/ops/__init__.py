@@ -1,8 +1,7 @@
 """Pure functions behind the losses, the metrics and the evaluation.
 
-`similarity`, `pairs`, `map_anchors`, `tcm`, `multi_similarity`,
-`supervised_contrastive`, `smooth_ap` and `softmax` work on tensors of any Keras
-backend and are differentiable; `curves` works on counts in NumPy.
+`curves` works on counts in NumPy; the others on tensors of any Keras backend, and are
+differentiable.
 """
 
 from keras_tcm.ops.pairs import Pairs as Pairs

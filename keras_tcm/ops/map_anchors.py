@@ -25,23 +25,8 @@ class Blocks:
             computed anew, and no more than one exists at a time.
     """
 
-    size: int
+    size: Any
     are_kept: bool
-
-
-def automatic_blocks(num_anchors: int | None, width: int | None) -> Blocks | None:
-    """Choose blocks that suit caches and memory.
-
-    Args:
-        num_anchors: Number of anchors, if known.
-        width: Entries that are held for each anchor, if known.
-
-    Returns:
-        The blocks, or `None` for one matrix.
-    """
-    if num_anchors is None or width is None or num_anchors * width <= _MAX_MATRIX:
-        return None
-    return Blocks(max(_BLOCK // width, 1), num_anchors * width <= _MAX_KEPT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +51,8 @@ def map_anchors(
     anchors: Any,
     partners: Any,
     inputs: tuple[Any, ...],
-    blocks: Blocks | None,
+    block_size: int | None,
+    compares_partners: bool,
 ) -> Any:
     """Apply a function to the similarities of each anchor with all partners.
 
@@ -75,17 +61,39 @@ def map_anchors(
         anchors: Unit vectors of shape `(a, d)`.
         partners: Unit vectors of shape `(n, d)`, or `None` for the anchors.
         inputs: Tensors of shape `(a, ...)`, without gradient.
-        blocks: How to divide the anchors, or `None` for all at once.
+        block_size: Anchors in a block, or `None` for what suits caches and memory:
+            one matrix where it is known to be small.
+        compares_partners: Whether the function holds, for each anchor, as many
+            entries as there are pairs of partners, and not of partners alone.
 
     Returns:
         Tensor of shape `(a, t)`.
     """
-    if blocks is None:
-        others = anchors if partners is None else partners
-        similarities = ops.matmul(anchors, ops.transpose(others))
-        return function.values(similarities, *inputs)
     vectors = (anchors,) if partners is None else (anchors, partners)
-    return _map_blocks(function, vectors, inputs, blocks)
+
+    def in_one_matrix() -> Any:
+        similarities = ops.matmul(anchors, ops.transpose(vectors[-1]))
+        return function.values(similarities, *inputs)
+
+    def in_blocks(size: Any, are_kept: bool = False) -> Any:
+        return _map_blocks(function, vectors, inputs, Blocks(size, are_kept))
+
+    if block_size is not None:
+        return in_blocks(block_size)
+    power = 2 if compares_partners else 1
+    num_anchors, num_partners = vectors[0].shape[0], vectors[-1].shape[0]
+    if num_anchors is None or num_partners is None:
+        # In a graph for any batch size. In float32: the number of entries may exceed
+        # the integers.
+        num_anchors, num_partners = (ops.shape(x)[0] for x in (vectors[0], vectors[-1]))
+        width = ops.cast(num_partners, "float32") ** power
+        size = ops.cast(ops.maximum(_BLOCK / width, 1.0), "int32")
+        return in_blocks(ops.minimum(size, num_anchors))
+    width = num_partners**power
+    if num_anchors * width <= _MAX_MATRIX:
+        return in_one_matrix()
+    are_kept = num_anchors * width <= _MAX_KEPT
+    return in_blocks(max(_BLOCK // width, 1), are_kept)
 
 
 def _map_blocks(

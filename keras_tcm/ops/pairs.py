@@ -2,27 +2,33 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
 
 
 def pair_masks(
-    anchor_labels: Any, partner_labels: Any, places: Any = None
+    anchor_labels: Any,
+    partner_labels: Any,
+    places: Any = None,
+    relevance: Callable[[Any, Any], Any] | None = None,
 ) -> tuple[Any, Any]:
     """Tell positive pairs from negative pairs.
 
     Labels are compared in their own dtype, so large integers never collide.
 
     Args:
-        anchor_labels: Tensor of shape `(a,)`.
-        partner_labels: Tensor of shape `(n,)`.
+        anchor_labels: Tensor of shape `(a,)`, or what `relevance` compares.
+        partner_labels: Tensor of shape `(n,)`, likewise.
         places: Index of each anchor among the partners, int32 tensor of shape `(a,)`.
             Defaults to the first `a`.
+        relevance: Function of both labels that tells what matches, shape `(a, n)`.
+            Defaults to `None`: equal labels.
 
     Returns:
-        Two boolean tensors of shape `(a, n)`: same label but another sample
-        (positive pairs), and different labels (negative pairs).
+        Two boolean tensors of shape `(a, n)`: matching labels but another sample
+        (positive pairs), and labels that do not match (negative pairs).
 
     Example:
 
@@ -31,13 +37,19 @@ def pair_masks(
     >>> int(keras.ops.sum(keras.ops.cast(positive, "int32")))
     2
     """
-    same_label = ops.equal(anchor_labels[:, None], partner_labels[None, :])
+    if relevance is None:
+        matches = ops.equal(anchor_labels[:, None], partner_labels[None, :])
+    else:
+        matches = relevance(anchor_labels, partner_labels)
     if places is None:
         places = ops.arange(ops.shape(anchor_labels)[0], dtype="int32")
     partners = ops.arange(ops.shape(partner_labels)[0], dtype="int32")
-    same_sample = ops.equal(places[:, None], partners[None, :])
-    positive = ops.logical_and(same_label, ops.logical_not(same_sample))
-    return positive, ops.logical_not(same_label)
+    other_sample = ops.not_equal(places[:, None], partners[None, :])
+    negative = ops.logical_not(matches)
+    if relevance is not None:
+        # A sample need not match itself.
+        negative = ops.logical_and(negative, other_sample)
+    return ops.logical_and(matches, other_sample), negative
 
 
 @dataclasses.dataclass(frozen=True)

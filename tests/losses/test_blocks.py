@@ -97,9 +97,9 @@ class TestSums:
         x, y, w = batch()
         calls = []
 
-        def map_anchors(function, anchors, partners, inputs, blocks):
-            calls.append((blocks.size, blocks.are_kept))
-            return original(function, anchors, partners, inputs, blocks)
+        def map_anchors(*args):
+            calls.append(args[-2:])
+            return original(*args)
 
         original = pairwise_loss.map_anchors
         monkeypatch.setattr(pairwise_loss, "map_anchors", map_anchors)
@@ -202,18 +202,23 @@ class TestLimits:
         program = jax.make_jaxpr(jax.value_and_grad(lambda x: whole(y, x)))(x)
         assert "f32[96,96]" in str(program)
 
-    def test_unknown_batch_size(self):
+    @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+    @pytest.mark.parametrize("block_size", [4, None])
+    def test_unknown_batch_size(self, monkeypatch, block_size, jit):
         if keras.backend.backend() != "tensorflow":
             pytest.skip("only graphs of TensorFlow leave the batch size open")
         import tensorflow as tf
 
-        loss = losses.SmoothAP(block_size=4) + losses.TCM(0.6, 0.1, block_size=4)
+        # Without a block size: 3 samples in one block, the others in several.
+        monkeypatch.setattr("keras_tcm.ops.map_anchors._BLOCK", 200)
+        loss = losses.SmoothAP(block_size=block_size) + losses.TCM(0.6, 0.1)
 
         @tf.function(
+            jit_compile=jit,
             input_signature=[
                 tf.TensorSpec([None], tf.int64),
                 tf.TensorSpec([None, 6], tf.float32),
-            ]
+            ],
         )
         def compute(y, x):
             with tf.GradientTape() as tape:

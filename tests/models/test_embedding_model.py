@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_tcm.layers import GeMPooling
+from keras_tcm.layers import GeMPooling, PositionEmbedding
+from keras_tcm.losses import TCM, MultiSimilarity
 from keras_tcm.models import backbone, embedding_model
 
 
@@ -64,6 +65,43 @@ def test_sequence_is_averaged_over_its_steps(image_data_format):
         keras.config.set_image_data_format(before)
     expected = pooled_then_projected(model, x.mean(axis=1))
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+
+
+def recurrent(x):
+    return layers.GRU(3, return_sequences=True)(x)
+
+
+def transformer(x):
+    x = PositionEmbedding()(x)
+    normed = layers.LayerNormalization()(x)
+    return layers.Add()([x, layers.MultiHeadAttention(2, 2)(normed, normed)])
+
+
+@pytest.mark.parametrize("encode", [recurrent, transformer])
+def test_masked_steps_are_not_averaged_in(encode):
+    keras.utils.set_random_seed(0)
+    tokens = np.array(
+        [[3, 0, 0, 0, 0], [1, 2, 3, 0, 0], [3, 2, 1, 2, 3], [4, 1, 0, 0, 0]]
+    )
+    labels = np.array([0, 0, 1, 1])
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(5, 4, mask_zero=True, embeddings_initializer="normal")(inputs)
+    base = keras.Model(inputs, encode(x))
+    model = embedding_model(base, 3)
+
+    features, mask = base.predict(tokens, verbose=0), tokens[..., None] != 0
+    pooled = (features * mask).sum(axis=1) / mask.sum(axis=1)
+    expected = pooled_then_projected(model, pooled)
+    np.testing.assert_allclose(model.predict(tokens, verbose=0), expected, atol=1e-5)
+
+    # Training compiles another function.
+    loss = MultiSimilarity() + TCM()
+    model.compile("sgd", loss=loss)
+    np.testing.assert_allclose(
+        model.train_on_batch(tokens, labels),
+        ops.convert_to_numpy(loss(labels, expected)),
+        rtol=1e-4,
+    )
 
 
 @pytest.mark.parametrize("pooling", ["avg", "gem"])

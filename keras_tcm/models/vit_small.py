@@ -1,0 +1,86 @@
+"""A small Vision Transformer for small images."""
+
+import math
+
+import keras
+from keras import layers
+
+from keras_tcm.layers import PositionEmbedding
+from keras_tcm.models.checks import check_image_shape, check_no_weights
+
+_WIDTH = 128
+_DEPTH = 6
+_HEADS = 4
+_MLP_WIDTH = 256
+# Patches along the shorter side, about: 64 tokens are enough for images so small,
+# and cheap.
+_PATCHES = 8
+_SMALLEST = 8
+
+
+def _patches(inputs: keras.KerasTensor, height: int, width: int) -> keras.KerasTensor:
+    """Embed square patches: a sequence `(batch, steps, _WIDTH)`, row by row."""
+    # Rounded to the nearest, which is up from a half.
+    size = (min(height, width) + _PATCHES // 2) // _PATCHES
+    # "same" pads where whole patches do not cover the image.
+    x = layers.Conv2D(_WIDTH, size, strides=size, padding="same")(inputs)
+    steps = math.ceil(height / size) * math.ceil(width / size)
+    if keras.config.image_data_format() == "channels_first":
+        return layers.Permute((2, 1))(layers.Reshape((_WIDTH, steps))(x))
+    return layers.Reshape((steps, _WIDTH))(x)
+
+
+def _norm(x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.LayerNormalization(epsilon=1e-6)(x)
+
+
+def _transformer_block(x: keras.KerasTensor) -> keras.KerasTensor:
+    normed = _norm(x)
+    attended = layers.MultiHeadAttention(_HEADS, _WIDTH // _HEADS)(normed, normed)
+    x = layers.Add()([x, attended])
+    hidden = layers.Dense(_MLP_WIDTH, activation="gelu")(_norm(x))
+    return layers.Add()([x, layers.Dense(_WIDTH)(hidden)])
+
+
+def vit_small(input_shape: tuple[int, ...], weights: str | None = None) -> keras.Model:
+    """Build a Vision Transformer of 6 pre-norm blocks, 128 channels and 4 heads.
+
+    It has 0.8 million weights. The patches are square, an eighth of the shorter
+    side of the image, rounded (4 pixels for 28 and 32, 8 for 64), so that there are
+    7 to 9 of them along it. An image that whole patches do not cover is padded with
+    mid-grey to one that they do. There is no class token: the steps are meant to be
+    averaged, as `embedding_model` does. JAX compiles no attention in float16 for a
+    CPU, of this or any other Keras model: take `mixed_bfloat16` there.
+
+    Args:
+        input_shape: Shape of one image, `(height, width, channels)` (channels
+            first under that `keras.config.image_data_format()`), at least 8 x 8
+            pixels; made for 28 to 64.
+        weights: Must be `None`: there are no pretrained weights. Defaults to
+            `None`.
+
+    Returns:
+        A `keras.Model` from pixels in [0, 255] to a sequence `(batch, steps, 128)`
+        of the patches, row by row, after a last layer normalisation.
+
+    Raises:
+        ValueError: If `weights` is not `None`, or `input_shape` is not that of an
+            image of at least 8 x 8 pixels.
+
+    Example:
+    >>> keras_tcm.models.backbone("vit_small", (32, 32, 3)).output_shape
+    (None, 64, 128)
+
+    References:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929)
+        - [Hassani et al., 2021](https://arxiv.org/abs/2104.05704), from which the
+          narrow MLP (twice the width) for small images comes.
+    """
+    check_no_weights("vit_small", weights)
+    height, width = check_image_shape(input_shape, _SMALLEST)
+    inputs = keras.Input(input_shape, name="image")
+    x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    x = PositionEmbedding()(_patches(x, height, width))
+    for _ in range(_DEPTH):
+        x = _transformer_block(x)
+    return keras.Model(inputs, _norm(x), name="vit_small")

@@ -1,0 +1,89 @@
+"""The base class of what makes a pair positive."""
+
+from typing import Any, Self
+
+import keras
+
+
+class Relevance:
+    """Base class: tells which pairs of samples are positive, from their labels.
+
+    All other pairs are negative. Give an instance as `relevance` to a pairwise loss, a
+    metric or `evaluate_embeddings`.
+
+    Subclasses implement `__call__` and `check_labels`, and `get_config` if they have
+    arguments.
+
+    Attributes:
+        is_symmetric: Whether a pair is positive from both of its ends if it is from
+            one. Gradients of `TCM` take a short cut then.
+    """
+
+    is_symmetric = True
+
+    def check_labels(self, name: str, shape: tuple[int | None, ...]) -> None:
+        """Raise unless labels have a shape that this can compare.
+
+        Args:
+            name: Name of the argument.
+            shape: Its shape; `None` where the batch size is not known.
+        """
+        raise NotImplementedError
+
+    def __call__(self, anchor_labels: Any, partner_labels: Any) -> Any:
+        """Compare the labels of some samples with those of others.
+
+        Args:
+            anchor_labels: Tensor of shape `(a, ...)`.
+            partner_labels: Tensor of shape `(n, ...)`.
+
+        Returns:
+            Boolean tensor of shape `(a, n)`.
+        """
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        arguments = (f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.get_config() == other.get_config()
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build the object from its configuration."""
+        return cls(**config)
+
+
+def get_relevance(relevance: Any) -> Relevance | None:
+    """Return a `Relevance` for what a user may give.
+
+    Args:
+        relevance: A `Relevance`, a function of two label tensors, the configuration of
+            either, or `None`.
+
+    Returns:
+        The `Relevance`, or `None` for equal labels.
+
+    Raises:
+        TypeError: If it is anything else.
+    """
+    if isinstance(relevance, dict):
+        relevance = keras.saving.deserialize_keras_object(relevance)
+    if relevance is None or isinstance(relevance, Relevance):
+        return relevance
+    if isinstance(relevance, type) or not callable(relevance):
+        raise TypeError(
+            "`relevance` must be a `keras_tcm.relevance.Relevance`, a function of two "
+            f"label tensors, or None. Received: relevance={relevance!r}"
+        )
+    from keras_tcm.relevance.function_relevance import FunctionRelevance
+
+    return FunctionRelevance(relevance)
