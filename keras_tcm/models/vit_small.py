@@ -48,9 +48,12 @@ def vit_small(input_shape: tuple[int, ...], weights: str | None = None) -> keras
     It has 0.8 million weights. The patches are square, an eighth of the shorter
     side of the image, rounded (4 pixels for 28 and 32, 8 for 64), so that there are
     7 to 9 of them along it. An image that whole patches do not cover is padded with
-    mid-grey to one that they do. There is no class token: the steps are meant to be
-    averaged, as `embedding_model` does. JAX compiles no attention in float16 for a
-    CPU, of this or any other Keras model: take `mixed_bfloat16` there.
+    black to one that they do. There is no class token: the steps are meant to be
+    averaged, as `embedding_model` does.
+
+    It wants a lower learning rate than a residual network, such as Adam's at 3e-4,
+    best after a warm-up. JAX compiles no attention in float16 for a CPU, of this or
+    any other Keras model: take `mixed_bfloat16` there.
 
     Args:
         input_shape: Shape of one image, `(height, width, channels)` (channels
@@ -79,7 +82,9 @@ def vit_small(input_shape: tuple[int, ...], weights: str | None = None) -> keras
     check_no_weights("vit_small", weights)
     height, width = check_image_shape(input_shape, _SMALLEST)
     inputs = keras.Input(input_shape, name="image")
-    x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    # Black is zero, not -1: patches of bare background then add little to the mean
+    # over the patches; with -1, embeddings of handwritten digits all but coincided.
+    x = layers.Rescaling(1 / 255)(inputs)
     x = PositionEmbedding()(_patches(x, height, width))
     for _ in range(_DEPTH):
         x = _transformer_block(x)

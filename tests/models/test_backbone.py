@@ -172,7 +172,7 @@ def gelu(x):
 def vision_transformer(model, x, patch):
     """The pre-norm Vision Transformer in NumPy, with the weights of `model`."""
     batch, height, width, channels = x.shape
-    x = x / 127.5 - 1
+    x = x / 255
     x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
     x = x.swapaxes(2, 3).reshape(batch, -1, patch * patch * channels)
     ((kernel, bias),) = layers_of(model, layers.Conv2D)
@@ -205,11 +205,11 @@ def test_vit_small_agrees_with_numpy():
     np.testing.assert_allclose(predict(model, x), expected, atol=1e-4)
 
 
-def test_images_between_patches_are_padded_with_mid_grey():
+def test_images_between_patches_are_padded_with_black():
     model, larger = (backbone("vit_small", (size, size, 1)) for size in (30, 32))
     larger.set_weights(model.get_weights())
     x = pixels(2, 30, 30, 1).astype("float32")
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=127.5)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     np.testing.assert_allclose(predict(model, x), predict(larger, padded), atol=1e-5)
 
 
