@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import oracles
 from oracles import (
     cross_entropy,
     flat_labels,
@@ -13,6 +14,8 @@ from oracles import (
     similarities,
     unit_weights,
 )
+
+from keras_tcm import losses
 
 
 def scale_mean(mean, count, reduction):
@@ -130,3 +133,32 @@ def proxy_anchor(
         push.append(math.log1p(total))
     mean = sum(pull) / max(len(pull), 1) + sum(push) / len(push)
     return scale_mean(mean, len(y), reduction)
+
+
+# Every pairwise loss with its reference and options for both.
+PAIRWISE_LOSSES = {
+    "tcm": (losses.TCM, oracles.tcm, {"positive_margin": 0.6, "negative_margin": 0.1}),
+    "multi-similarity": (losses.MultiSimilarity, oracles.multi_similarity, {}),
+    "supervised-contrastive": (
+        losses.SupervisedContrastive,
+        oracles.supervised_contrastive,
+        {},
+    ),
+    "smooth-ap": (losses.SmoothAP, oracles.smooth_ap, {"temperature": 0.1}),
+    "contrastive": (losses.Contrastive, contrastive, {}),
+    "triplet-batch-hard": (
+        losses.TripletMargin,
+        triplet_margin,
+        {"mining": "batch_hard"},
+    ),
+    "triplet-semi-hard": (
+        losses.TripletMargin,
+        triplet_margin,
+        {"margin": 0.7},
+    ),
+    "recall-at-k": (
+        losses.RecallAtK,
+        recall_at_k,
+        {"k": [1, 3], "temperature": 0.1},
+    ),
+}

@@ -1,39 +1,13 @@
 """Pairwise losses in blocks of anchors against the same losses in one matrix."""
 
 import keras
-import loss_references
 import numpy as np
 import oracles
 import pytest
+from loss_references import PAIRWISE_LOSSES as LOSSES
 
 from keras_tcm import losses
 
-LOSSES = {
-    "tcm": (losses.TCM, oracles.tcm, {"positive_margin": 0.6, "negative_margin": 0.1}),
-    "multi-similarity": (losses.MultiSimilarity, oracles.multi_similarity, {}),
-    "supervised-contrastive": (
-        losses.SupervisedContrastive,
-        oracles.supervised_contrastive,
-        {},
-    ),
-    "smooth-ap": (losses.SmoothAP, oracles.smooth_ap, {"temperature": 0.1}),
-    "contrastive": (losses.Contrastive, loss_references.contrastive, {}),
-    "triplet-batch-hard": (
-        losses.TripletMargin,
-        loss_references.triplet_margin,
-        {"mining": "batch_hard"},
-    ),
-    "triplet-semi-hard": (
-        losses.TripletMargin,
-        loss_references.triplet_margin,
-        {"margin": 0.7},
-    ),
-    "recall-at-k": (
-        losses.RecallAtK,
-        loss_references.recall_at_k,
-        {"k": [1, 3], "temperature": 0.1},
-    ),
-}
 SIZE = 11
 
 

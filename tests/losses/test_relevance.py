@@ -1,10 +1,10 @@
 """Pairwise losses whose positive pairs are not those of equal labels."""
 
 import keras
-import loss_references
 import numpy as np
 import oracles
 import pytest
+from loss_references import PAIRWISE_LOSSES as LOSSES
 
 from keras_tcm import losses
 from keras_tcm.relevance import (
@@ -14,24 +14,6 @@ from keras_tcm.relevance import (
     SharedLabel,
 )
 
-# Every pairwise loss, with a reference that takes plain labels.
-LOSSES = {
-    "tcm": (losses.TCM, oracles.tcm, {"positive_margin": 0.6, "negative_margin": 0.1}),
-    "multi-similarity": (losses.MultiSimilarity, oracles.multi_similarity, {}),
-    "supervised-contrastive": (
-        losses.SupervisedContrastive,
-        oracles.supervised_contrastive,
-        {},
-    ),
-    "smooth-ap": (losses.SmoothAP, oracles.smooth_ap, {"temperature": 0.1}),
-    "contrastive": (losses.Contrastive, loss_references.contrastive, {}),
-    "triplet": (losses.TripletMargin, loss_references.triplet_margin, {"margin": 0.7}),
-    "recall-at-k": (
-        losses.RecallAtK,
-        loss_references.recall_at_k,
-        {"k": [1, 3], "temperature": 0.1},
-    ),
-}
 NUM = 12
 BACKEND = keras.backend.backend()
 
