@@ -1,5 +1,27 @@
 """Retrieval data sets whose train and test classes are disjoint."""
 
+from keras_tcm.datasets import (
+    cars196,
+    codes,
+    cub200,
+    digits,
+    glyphs,
+    inaturalist2018,
+    long_tail,
+    sop,
+    symbols,
+)
 from keras_tcm.datasets.load import load
 
-__all__ = ["load"]
+__all__ = [
+    "cars196",
+    "codes",
+    "cub200",
+    "digits",
+    "glyphs",
+    "inaturalist2018",
+    "load",
+    "long_tail",
+    "sop",
+    "symbols",
+]

@@ -32,6 +32,21 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
     >>> x_test.shape
     (896, 8, 8, 1)
     """
+    images, labels = scikit_learn_digits()
+    train = labels < NUM_TRAIN_CLASSES
+    return (images[train], labels[train]), (images[~train], labels[~train])
+
+
+def scikit_learn_digits() -> Split:
+    """Returns all of scikit-learn's digits, in the order of its file.
+
+    Returns:
+        uint8 images of shape `(1797, 8, 8, 1)`, 0 to 255, and int64 labels of shape
+        `(1797,)`.
+
+    Raises:
+        ImportError: If scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -42,7 +57,4 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
     images, labels = load_digits(return_X_y=True)
     # The 17 grey levels 0 ... 16, spread over 0 ... 255.
     images = (images.astype("int64") * 255 // 16).astype("uint8")
-    images = images.reshape(-1, 8, 8, 1)
-    labels = labels.astype("int64")
-    train = labels < NUM_TRAIN_CLASSES
-    return (images[train], labels[train]), (images[~train], labels[~train])
+    return images.reshape(-1, 8, 8, 1), labels.astype("int64")

@@ -1,15 +1,39 @@
 """One function that returns any of the data sets by name."""
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 
-from keras_tcm.datasets import digits, glyphs
+from keras_tcm.datasets import (
+    cars196,
+    codes,
+    cub200,
+    digits,
+    glyphs,
+    inaturalist2018,
+    long_tail,
+    sop,
+    symbols,
+)
 from keras_tcm.validation import check_choice
 
 Split = tuple[np.ndarray, np.ndarray]
 
-_LOADERS = {"digits": digits.load, "glyphs": glyphs.load}
+# Each takes `data_dir`, which may be `None`.
+_LOADERS: dict[str, Callable[..., tuple[Split, Split]]] = {
+    # Images in memory
+    "codes": codes.load,
+    "digits": digits.load,
+    "glyphs": glyphs.load,
+    "long_tail": long_tail.load,
+    "symbols": symbols.load,
+    # Paths of images
+    "cars196": cars196.load,
+    "cub200": cub200.load,
+    "inaturalist2018": inaturalist2018.load,
+    "sop": sop.load,
+}
 
 
 def load(
@@ -18,18 +42,28 @@ def load(
     """Returns a data set whose test classes do not occur in training.
 
     Args:
-        name: `"glyphs"` (28 x 28 characters, hundreds of classes, drawn on first
-            use) or `"digits"` (8 x 8 handwritten digits, ten classes).
-        data_dir: Folder for what is generated. Defaults to `keras_tcm` in
-            `$KERAS_HOME`, or in `~/.keras` where that is not set.
+        name: `"glyphs"`, `"symbols"`, `"long_tail"` or `"codes"` (28 x 28 characters
+            of hundreds of classes, drawn on first use) or `"digits"` (8 x 8
+            handwritten digits, ten classes), which come with the package; `"cub200"`,
+            `"cars196"`, `"sop"` or `"inaturalist2018"`, which are read where you
+            unpacked them.
+        data_dir: For those that come with the package, the folder for what is
+            generated: defaults to `keras_tcm` in `$KERAS_HOME`, or in `~/.keras`
+            where that is not set. For the others, and required, the folder of the
+            data set, or one that holds it under its original name or `name`.
 
     Returns:
         `(x_train, y_train), (x_test, y_test)`. Images are uint8 of shape
-        `(N, height, width, 1)`, 0 to 255. Labels are int64 of shape `(N,)`: the
-        train classes are `0 ... C - 1`, the test classes go on from `C`.
+        `(N, height, width, 1)`, 0 to 255, or paths of their files, strings of shape
+        `(N,)`, which `data.ClassBalancedSampler` and `data.ImageBatches` read. Labels
+        are int64 of shape `(N,)`: the train classes are `0 ... C - 1`, the test
+        classes go on from `C`.
 
     Raises:
-        ValueError: If `name` is not one of the above.
+        ValueError: If `name` is not one of the above, `data_dir` is missing, or what
+            it holds is damaged or not the whole data set.
+        FileNotFoundError: If `data_dir` does not hold the data set, or not all of its
+            images. The message says what it must look like and where it comes from.
         ImportError: If the package that the data come from is not installed.
 
     Example:
