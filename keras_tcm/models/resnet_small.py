@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from keras_tcm.models.checks import check_image_shape, check_no_weights
+from keras_tcm.models.conv_norm import conv_norm
 
 _STAGE_WIDTHS = (32, 64, 128)
 # From this size on the stem halves the image, which makes all that follows four
@@ -12,27 +13,12 @@ _STRIDED_STEM_FROM = 24
 _SMALLEST = 4
 
 
-def _conv_norm(
-    x: keras.KerasTensor, filters: int, kernel_size: int, strides: int = 1
-) -> keras.KerasTensor:
-    channels_first = keras.config.image_data_format() == "channels_first"
-    x = layers.Conv2D(
-        filters,
-        kernel_size,
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-    )(x)
-    return layers.BatchNormalization(axis=1 if channels_first else -1)(x)
-
-
 def _residual_block(
     x: keras.KerasTensor, filters: int, strides: int
 ) -> keras.KerasTensor:
-    shortcut = x if strides == 1 else _conv_norm(x, filters, 1, strides)
-    x = layers.ReLU()(_conv_norm(x, filters, 3, strides))
-    x = _conv_norm(x, filters, 3)
+    shortcut = x if strides == 1 else conv_norm(x, filters, 1, strides)
+    x = layers.ReLU()(conv_norm(x, filters, 3, strides))
+    x = conv_norm(x, filters, 3)
     return layers.ReLU()(layers.Add()([x, shortcut]))
 
 
@@ -68,7 +54,7 @@ def resnet_small(
     inputs = keras.Input(input_shape, name="image")
     stem_strides = 2 if min(pixels) >= _STRIDED_STEM_FROM else 1
     x = layers.Rescaling(1 / 255)(inputs)
-    x = layers.ReLU()(_conv_norm(x, _STAGE_WIDTHS[0], 3, stem_strides))
+    x = layers.ReLU()(conv_norm(x, _STAGE_WIDTHS[0], 3, stem_strides))
     for stage, width in enumerate(_STAGE_WIDTHS):
         x = _residual_block(x, width, strides=1 if stage == 0 else 2)
     return keras.Model(inputs, x, name="resnet_small")

@@ -1,45 +1,18 @@
 """A small Vision Transformer for small images."""
 
-import math
-
 import keras
 from keras import layers
 
-from keras_tcm.layers import PositionEmbedding
 from keras_tcm.models.checks import check_image_shape, check_no_weights
+from keras_tcm.models.transformer import flatten_map, transformer
 
 _WIDTH = 128
 _DEPTH = 6
 _HEADS = 4
-_MLP_WIDTH = 256
 # Patches along the shorter side, about: 64 tokens are enough for images so small,
 # and cheap.
 _PATCHES = 8
 _SMALLEST = 8
-
-
-def _patches(inputs: keras.KerasTensor, height: int, width: int) -> keras.KerasTensor:
-    """Embed square patches: a sequence `(batch, steps, _WIDTH)`, row by row."""
-    # Rounded to the nearest, which is up from a half.
-    size = (min(height, width) + _PATCHES // 2) // _PATCHES
-    # "same" pads where whole patches do not cover the image.
-    x = layers.Conv2D(_WIDTH, size, strides=size, padding="same")(inputs)
-    steps = math.ceil(height / size) * math.ceil(width / size)
-    if keras.config.image_data_format() == "channels_first":
-        return layers.Permute((2, 1))(layers.Reshape((_WIDTH, steps))(x))
-    return layers.Reshape((steps, _WIDTH))(x)
-
-
-def _norm(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.LayerNormalization(epsilon=1e-6)(x)
-
-
-def _transformer_block(x: keras.KerasTensor) -> keras.KerasTensor:
-    normed = _norm(x)
-    attended = layers.MultiHeadAttention(_HEADS, _WIDTH // _HEADS)(normed, normed)
-    x = layers.Add()([x, attended])
-    hidden = layers.Dense(_MLP_WIDTH, activation="gelu")(_norm(x))
-    return layers.Add()([x, layers.Dense(_WIDTH)(hidden)])
 
 
 def vit_small(input_shape: tuple[int, ...], weights: str | None = None) -> keras.Model:
@@ -80,12 +53,14 @@ def vit_small(input_shape: tuple[int, ...], weights: str | None = None) -> keras
           narrow MLP (twice the width) for small images comes.
     """
     check_no_weights("vit_small", weights)
-    height, width = check_image_shape(input_shape, _SMALLEST)
+    pixels = check_image_shape(input_shape, _SMALLEST)
+    # Rounded to the nearest, which is up from a half.
+    size = (min(pixels) + _PATCHES // 2) // _PATCHES
     inputs = keras.Input(input_shape, name="image")
     # Black is zero, not -1: patches of bare background then add little to the mean
     # over the patches; with -1, embeddings of handwritten digits all but coincided.
     x = layers.Rescaling(1 / 255)(inputs)
-    x = PositionEmbedding()(_patches(x, height, width))
-    for _ in range(_DEPTH):
-        x = _transformer_block(x)
-    return keras.Model(inputs, _norm(x), name="vit_small")
+    # "same" pads where whole patches do not cover the image.
+    x = layers.Conv2D(_WIDTH, size, strides=size, padding="same")(x)
+    x = transformer(flatten_map(x), _DEPTH, _HEADS)
+    return keras.Model(inputs, x, name="vit_small")

@@ -9,7 +9,7 @@ from keras import layers
 from keras_tcm.layers import PositionEmbedding
 from keras_tcm.models import backbone
 
-SMALL = ["resnet_small", "vit_small"]
+SMALL = ["resnet_small", "vit_small", "vit_tiny"]
 
 
 @contextlib.contextmanager
@@ -38,13 +38,13 @@ def jax_on_a_cpu():
     return jax.default_backend() == "cpu"
 
 
-# ------------------------------------------------------------------------ both of them
+# ------------------------------------------------------------------------- all of them
 
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_uint8_pixels_under_mixed_precision(name, policy):
-    if (name, policy) == ("vit_small", "mixed_float16") and jax_on_a_cpu():
+    if (name[:3], policy) == ("vit", "mixed_float16") and jax_on_a_cpu():
         pytest.skip("JAX has no attention in float16 on a CPU")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -213,13 +213,34 @@ def test_images_between_patches_are_padded_with_black():
     np.testing.assert_allclose(predict(model, x), predict(larger, padded), atol=1e-5)
 
 
-def test_vit_small_channels_first():
-    model = backbone("vit_small", (28, 32, 3))
+@pytest.mark.parametrize("name", ["vit_small", "vit_tiny"])
+def test_vision_transformer_channels_first(name):
+    model = backbone(name, (28, 32, 3))
     with channels_first():
-        other = backbone("vit_small", (3, 28, 32))
+        other = backbone(name, (3, 28, 32))
     assert other.output_shape == model.output_shape
     other.set_weights(model.get_weights())
     x = pixels(2, 28, 32, 3)
     np.testing.assert_allclose(
         predict(other, x.transpose(0, 3, 1, 2)), predict(model, x), atol=1e-5
     )
+
+
+# ---------------------------------------------------------------------------- vit_tiny
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "steps"),
+    [(8, 8, 1), (28, 28, 4 * 4), (32, 64, 4 * 8), (33, 64, 5 * 8)],
+)
+def test_steps_of_vit_tiny(height, width, steps):
+    assert backbone("vit_tiny", (height, width, 1)).output_shape == (None, steps, 96)
+
+
+def test_vit_tiny_sees_its_place_on_the_image():
+    """Its stem is local, so only the transformer can tell where something is."""
+    model = backbone("vit_tiny", (32, 32, 1))
+    left, right = np.zeros((2, 1, 32, 32, 1), "float32")
+    left[:, 12:20, 4:12], right[:, 12:20, 20:28] = 255, 255
+    mean = [predict(model, x).mean(axis=1) for x in (left, right)]
+    assert np.abs(mean[0] - mean[1]).max() > 1e-4

@@ -88,7 +88,7 @@ def parameters(name, **kwargs):
     return backbone(name, (32, 32, 3), **kwargs).count_params() / 1e6
 
 
-@pytest.mark.parametrize("name", ["resnet_small", "vit_small", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet_small", "vit_small", "vit_tiny", "resnet50"])
 def test_numbers_of_parameters(name):
     (row,) = re.findall(rf'^\| `"{name}"` .*\| ([\d.]+) M \|$', PAGE, flags=re.M)
     np.testing.assert_allclose(parameters(name), float(row), atol=0.05)
