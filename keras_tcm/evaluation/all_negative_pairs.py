@@ -5,13 +5,15 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_tcm.evaluation.distribution import NUM_STEPS, Distribution
+from keras_tcm.evaluation.executors import Executor
 from keras_tcm.evaluation.negative_pairs import NegativePairs
 from keras_tcm.evaluation.neighbor_ranks import NeighborRanks
-from keras_tcm.evaluation.pair_walk import PairWalk, Progress
+from keras_tcm.evaluation.pair_walk import PairWalk
 from keras_tcm.evaluation.population import Population
 from keras_tcm.evaluation.positive_pairs import PositivePairs
 from keras_tcm.evaluation.samples import Samples
 from keras_tcm.evaluation.tile_kernels import NegativeCounts, count_type
+from keras_tcm.evaluation.tile_walk import Progress
 
 # Largest standard error that reading the classes' shares of negatives off bins may
 # add, root mean square; otherwise a second walk counts exactly.
@@ -34,6 +36,7 @@ class AllNegativePairs(NegativePairs):
         positives: The positive pairs.
         ks: Ranks that recall is asked for.
         block_size: Side of a block of pairs, or `None` to choose it.
+        executor: See `PairWalk`.
         new_progress: Makes what each walk reports to.
     """
 
@@ -45,9 +48,10 @@ class AllNegativePairs(NegativePairs):
         positives: PositivePairs,
         ks: tuple[int, ...],
         block_size: int | None,
+        executor: Executor | None,
         new_progress: Callable[[], Progress | None],
     ) -> None:
-        self._walk = PairWalk(queries, gallery, block_size)
+        self._walk = PairWalk(queries, gallery, block_size, executor=executor)
         super().__init__(queries, gallery, positives, self._walk, ks, new_progress)
         self.size = population.num_negative_pairs
         self.num_per_class = population.num_negatives

@@ -12,11 +12,12 @@ from keras_tcm.evaluation.definition import Definition, equal_error_rate
 from keras_tcm.evaluation.distance import DISTANCES
 from keras_tcm.evaluation.distribution import TIE_STEPS, Distribution
 from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
+from keras_tcm.evaluation.executors import ClientExecutor
 from keras_tcm.evaluation.inputs import check_inputs
-from keras_tcm.evaluation.pair_walk import Progress
 from keras_tcm.evaluation.precision import full_precision
 from keras_tcm.evaluation.relevance_labels import check_relevance, has_single_labels
 from keras_tcm.evaluation.sampling_error import SamplingError
+from keras_tcm.evaluation.tile_walk import Progress
 from keras_tcm.labels import label_array
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
 from keras_tcm.validation import (
@@ -49,6 +50,7 @@ def evaluate_embeddings(
     max_pairs: int | None = None,
     seed: int = 0,
     block_size: int | None = None,
+    client: Any = None,
     verbose: bool | Literal["auto"] = "auto",
 ) -> Evaluation:
     """Measure retrieval and threshold consistency over all pairs of samples.
@@ -106,11 +108,13 @@ def evaluate_embeddings(
     epsilon-OPIS tends to be too small, because it takes the worst classes for known.
 
     Args:
-        embeddings: Vectors of any norm, shape `(n, d)`: array, backend tensor or
-            `numpy.memmap` (read in blocks). L2-normalised inside; a zero vector has
-            cosine similarity 0 to all.
+        embeddings: Vectors of any norm, shape `(n, d)`: array, backend tensor,
+            `numpy.memmap`, or a list of paths of `.npy` files, whose rows follow each
+            other (both read in blocks). L2-normalised inside; a zero vector has cosine
+            similarity 0 to all.
         labels: One label per sample, shape `(n,)`; integers, strings or any other
-            hashable objects. With `relevance`: see above.
+            hashable objects. With `relevance`: see above. With a list of files as
+            `embeddings`, also a list of `.npy` files, one for each of those.
         gallery_embeddings: Vectors to compare with, shape `(m, d)`. Defaults to
             `None`: every sample is compared with all others. With a gallery, pairs
             are (query, gallery) pairs, which count for the classes of the query.
@@ -140,6 +144,12 @@ def evaluate_embeddings(
         seed: Seed of the sample. Defaults to 0.
         block_size: Side of the square blocks of pairs that are held at a time.
             Defaults to `None`: up to 2,048.
+        client: A `dask.distributed.Client` (or a `concurrent.futures.Executor`) whose
+            workers compare the samples, with the same result. They read a
+            `numpy.memmap` and lists of files themselves, under the same names; of
+            anything else they are sent the rows that they compare. Not with a
+            `SharedLabel` or a `ClassRelevance`. Defaults to `None`: this process, with
+            all of its devices.
         verbose: Whether to show a progress bar; `"auto"` shows it on long runs.
 
     Returns:
@@ -147,6 +157,7 @@ def evaluate_embeddings(
 
     Raises:
         TypeError: If an argument has the wrong type.
+        FileNotFoundError: If a file of the embeddings or labels does not exist.
         ValueError: If shapes do not match, an argument is out of range, or OPIS is
             not defined: fewer than two classes with a positive and a negative pair,
             NaN or infinite embeddings, a `far_range` that the negative pairs cannot
@@ -193,6 +204,14 @@ def evaluate_embeddings(
     seed = check_integer("seed", seed, 0)
     if block_size is not None:
         block_size = check_integer("block_size", block_size, 1)
+    executor = None
+    if client is not None:
+        executor = ClientExecutor(client)
+        if not has_single_labels(relevance):
+            raise ValueError(
+                "`client` must be None with a SharedLabel or ClassRelevance, under "
+                f"which one process compares all pairs. Received: client={client!r}"
+            )
     check_choice("verbose", verbose, (True, False, "auto"))
     definition = Definition(
         far_range,
@@ -212,7 +231,9 @@ def evaluate_embeddings(
         max_pairs = None
     new_progress = functools.partial(_progress, max_pairs or inputs.num_pairs, verbose)
     with full_precision():
-        pairs = inputs.pairs(recall_at, max_pairs, seed, block_size, new_progress)
+        pairs = inputs.pairs(
+            recall_at, max_pairs, seed, block_size, executor, new_progress
+        )
         pairs.count(definition)
         positive, negative = pairs.positive, pairs.negative
         chosen = definition.thresholds(positive, negative)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_tcm.evaluation.executors import Executor
 from keras_tcm.evaluation.label_pairs import LabelPairs
-from keras_tcm.evaluation.pair_walk import Progress
 from keras_tcm.evaluation.pairs import Pairs
 from keras_tcm.evaluation.relevance_labels import (
     check_symmetric,
@@ -18,6 +18,8 @@ from keras_tcm.evaluation.relevance_labels import (
 from keras_tcm.evaluation.relevance_pairs import RelevancePairs
 from keras_tcm.evaluation.relevance_walk import RelevanceWalk
 from keras_tcm.evaluation.samples import Samples, check_embeddings, unsorted_samples
+from keras_tcm.evaluation.shards import Shards, read_label_shards
+from keras_tcm.evaluation.tile_walk import Progress
 from keras_tcm.labels import encode_labels
 from keras_tcm.relevance import Relevance
 
@@ -32,7 +34,7 @@ class Inputs:
         relevance: Tells which pairs are positive; `None` for equal labels.
     """
 
-    vectors: list[np.ndarray]
+    vectors: list[np.ndarray | Shards]
     labels: list[Any]
     relevance: Relevance | None
 
@@ -48,6 +50,7 @@ class Inputs:
         max_pairs: int | None,
         seed: int,
         block_size: int | None,
+        executor: Executor | None,
         new_progress: Callable[[], Progress | None],
     ) -> Pairs:
         """Make what counts the pairs; see `LabelPairs` for the arguments."""
@@ -64,6 +67,7 @@ class Inputs:
                 max_pairs,
                 seed,
                 block_size,
+                executor,
                 new_progress,
             )
         walk = RelevanceWalk(
@@ -93,9 +97,11 @@ def check_inputs(
             f"Received: {missing}=None"
         )
     vectors = [check_embeddings("embeddings", embeddings)]
+    labels = read_label_shards("labels", labels, vectors[0])
     given_labels = [("labels", labels, len(vectors[0]))]
     if gallery_embeddings is not None:
         vectors.append(check_embeddings("gallery_embeddings", gallery_embeddings))
+        gallery_labels = read_label_shards("gallery_labels", gallery_labels, vectors[1])
         given_labels.append(("gallery_labels", gallery_labels, len(vectors[1])))
         if vectors[1].shape[1] != vectors[0].shape[1]:
             raise ValueError(

@@ -6,13 +6,14 @@ import numpy as np
 
 from keras_tcm.evaluation.all_negative_pairs import AllNegativePairs
 from keras_tcm.evaluation.definition import Definition, Thresholds
-from keras_tcm.evaluation.pair_walk import Progress
+from keras_tcm.evaluation.executors import Executor
 from keras_tcm.evaluation.pairs import Pairs
 from keras_tcm.evaluation.population import Population
 from keras_tcm.evaluation.positive_pairs import PositivePairs
 from keras_tcm.evaluation.sampled_negative_pairs import SampledNegativePairs
 from keras_tcm.evaluation.samples import Samples
 from keras_tcm.evaluation.sampling_error import SamplingError, sampling_error
+from keras_tcm.evaluation.tile_walk import Progress
 
 
 class LabelPairs(Pairs):
@@ -26,6 +27,7 @@ class LabelPairs(Pairs):
         max_pairs: Number of pairs to compare, at most; `None` for all.
         seed: Seed of the sample.
         block_size: Side of a block of pairs, or `None` to choose it.
+        executor: See `PairWalk`.
         new_progress: Makes what each walk reports to.
 
     Raises:
@@ -41,6 +43,7 @@ class LabelPairs(Pairs):
         max_pairs: int | None,
         seed: int,
         block_size: int | None,
+        executor: Executor | None,
         new_progress: Callable[[], Progress | None],
     ) -> None:
         population = Population(queries, gallery)
@@ -61,6 +64,7 @@ class LabelPairs(Pairs):
                 self._positives,
                 ks,
                 block_size,
+                executor,
                 new_progress,
             )
         else:
@@ -72,6 +76,7 @@ class LabelPairs(Pairs):
                 max_pairs,
                 seed,
                 block_size,
+                executor,
                 new_progress,
             )
             self.query_share = self._negatives.query_share

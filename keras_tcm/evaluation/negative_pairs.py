@@ -5,11 +5,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_tcm.evaluation.blocks import similarities, to_block
 from keras_tcm.evaluation.distribution import NUM_STEPS, Distribution, to_steps
 from keras_tcm.evaluation.neighbor_ranks import NeighborRanks
-from keras_tcm.evaluation.pair_walk import PairWalk, Progress
+from keras_tcm.evaluation.pair_walk import PairWalk
 from keras_tcm.evaluation.positive_pairs import PositivePairs
-from keras_tcm.evaluation.samples import Samples, similarities, to_block
+from keras_tcm.evaluation.samples import Samples
+from keras_tcm.evaluation.tile_walk import Progress
 
 _PILOT_ROWS = 1024
 

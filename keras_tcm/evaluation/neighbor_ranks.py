@@ -24,6 +24,7 @@ class NeighborRanks:
     Attributes:
         start: First query.
         stop: Query after the last.
+        largest_k: See above.
         positives: Distances in steps of the positives, query by query, increasing.
         offsets: Where each query's positives start.
         nearer: Number of negatives between each positive and the one before it.
@@ -35,6 +36,8 @@ class NeighborRanks:
 
     def __init__(self, group: PositiveGroup, largest_k: int) -> None:
         self.start, self.stop = group.start, group.stop
+        self.largest_k = largest_k
+        self._group = group
         self.positives, self.offsets = group.steps, group.offsets
         self.nearer = np.zeros(len(group.steps), np.int32)
         self.live = np.diff(group.offsets).astype(np.int32)
@@ -53,6 +56,25 @@ class NeighborRanks:
         # Up to a quarter step too far; the steps themselves decide.
         steps = farthest + RANK_TIE_STEPS + 0.75
         self.reach[queries] = 1.0 - steps / STEPS_PER_UNIT
+
+    def positives_of(self, queries: range) -> PositiveGroup:
+        """The positive pairs of some of the queries, which are then the first ones."""
+        return self._group.part(queries.start - self.start, queries.stop - self.start)
+
+    def add(self, queries: range, nearer: np.ndarray, live: np.ndarray) -> None:
+        """Add ranks of some queries among other candidates.
+
+        A positive that one of the parts has given up is given up. Before it, all
+        negatives have been counted in every part.
+
+        Args:
+            queries: The queries.
+            nearer: Their `nearer` among these candidates.
+            live: Their `live`.
+        """
+        first, last = queries.start - self.start, queries.stop - self.start
+        self.nearer[self.offsets[first] : self.offsets[last]] += nearer
+        np.minimum(self.live[first:last], live, out=self.live[first:last])
 
     def ranks(self) -> np.ndarray:
         """Rank of every positive, from 1; those given up have the largest int64."""

@@ -1,18 +1,20 @@
 """The walk over all pairs of different classes, tile by tile."""
 
-import concurrent.futures
-import importlib.util
+import functools
 import math
-from collections.abc import Callable, Iterator
-from types import ModuleType
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Protocol
 
+import keras
 import numpy as np
 
-from keras_tcm.evaluation import tile_kernels
+from keras_tcm.evaluation.blocks import Blocks
+from keras_tcm.evaluation.counts import Counts
+from keras_tcm.evaluation.executors import Executor, local_executor
 from keras_tcm.evaluation.neighbor_ranks import NeighborRanks
-from keras_tcm.evaluation.samples import Samples, similarities
-from keras_tcm.evaluation.tile_kernels import NegativeCounts, Tile
+from keras_tcm.evaluation.samples import Samples
+from keras_tcm.evaluation.tile_walk import Progress, TileWalk
+from keras_tcm.evaluation.walk_part import WalkPart
 
 # Side of a tile when the caller does not say: 16 MiB of similarities.
 _TILE_SIDE = 2048
@@ -22,8 +24,10 @@ _MAX_SIDE = 4 * _TILE_SIDE
 _SIDE_UNIT = 256
 # From this many pairs on, loading Numba is worth while.
 _NUMBA_PAIRS = 2**26
-
-Progress = Callable[[int, int], None]
+# Longest side of a part, unless a tile is longer: what a worker holds depends on it.
+_PART_SIDE = 2**14
+# Parts along a side, at least, where there are as many tiles.
+_MIN_PARTS = 8
 
 
 class Rows(Protocol):
@@ -31,29 +35,21 @@ class Rows(Protocol):
 
     size: int
     codes: np.ndarray
-    num_cached_blocks: int
-
-    def block(self, start: int, size: int) -> Any:
-        """Unit vectors as a backend tensor: see `Samples.block`."""
-
-
-class Counts(Protocol):
-    """Counts of negative pairs, possibly kept apart for some rows."""
-
-    def of_rows(self, start: int) -> NegativeCounts:
-        """The counts to which the tile with this first row adds."""
+    blocks: Blocks
 
 
 class PairWalk:
     """Walks over the (query, gallery) pairs of different classes.
 
-    Products run on the backend; a thread counts a tile while the next is computed.
+    With an executor, the pairs fall into parts, a rectangle each, that are counted side
+    by side and then added. The tiles are the same, and so are the counts.
 
     Args:
         queries: The queries.
         gallery: The gallery, or `None` to pair the queries with each other.
         block_size: Side of a tile, or `None` to choose it.
         num_rows: Rows of a tile, if not its side.
+        executor: Counts the parts. Defaults to `None`: all devices of this process.
     """
 
     def __init__(
@@ -62,6 +58,7 @@ class PairWalk:
         gallery: Samples | None,
         block_size: int | None,
         num_rows: int | None = None,
+        executor: Executor | None = None,
     ) -> None:
         self._queries = queries
         self._is_separate = gallery is not None
@@ -70,12 +67,15 @@ class PairWalk:
             assert isinstance(queries, Samples)
             gallery = queries
         self._gallery = gallery
-        self._row_side = num_rows or block_size or tile_side(queries.size)
+        row_side = num_rows or block_size or tile_side(queries.size)
         longest = _TILE_SIDE
         if num_rows is not None:
             longest = min(max(_TILE_SIDE**2 // num_rows, _TILE_SIDE), _MAX_SIDE)
-        self._column_side = block_size or tile_side(gallery.size, longest)
-        self._kernels = _load_kernels(queries.size * gallery.size)
+        self._sides = row_side, block_size or tile_side(gallery.size, longest)
+        self._use_numba = queries.size * gallery.size >= _NUMBA_PAIRS
+        self._first_same = gallery.starts[queries.codes]
+        self._last_same = gallery.starts[queries.codes + 1]
+        self._executor = executor or local_executor()
 
     def run(
         self,
@@ -92,75 +92,88 @@ class PairWalk:
         Args:
             counts: What to count, or `None`.
             ranks: The queries to rank the neighbours of, or `None`.
-            progress: Called after each tile with the number of tiles done and of all.
+            progress: Called after each tile, or part, with the number of them done and
+                of all.
         """
-        first, last = 0, self._queries.size
+        queries = range(self._queries.size)
         if counts is None and ranks is not None:
-            first, last = ranks.start, ranks.stop
-        is_symmetric = not self._is_separate and last - first == self._queries.size
-        column_ranks = ranks if is_symmetric else None
-
-        def process(tile: Tile) -> None:
+            queries = range(ranks.start, ranks.stop)
+        is_symmetric = not self._is_separate and len(queries) == self._queries.size
+        places = list(self._places(queries, is_symmetric))
+        if self._executor is None or len(places) == 1:
+            walk = TileWalk(
+                self._queries.blocks,
+                self._gallery.blocks,
+                self._first_same,
+                self._last_same,
+                self._sides,
+                self._use_numba,
+            )
+            column_ranks = ranks if is_symmetric else None
+            walk.run(counts, ranks, column_ranks, queries, is_symmetric, progress)
+            return
+        make = functools.partial(self._part, counts, ranks, is_symmetric)
+        parts = (make(rows, columns) for rows, columns in places)
+        for done, part in enumerate(self._executor.run(parts), start=1):
             if counts is not None:
-                self._kernels.count(tile, counts.of_rows(tile.row_start))
-            if ranks is not None:
-                self._kernels.rank(tile, ranks, column_ranks)
-
-        places = list(self._places(first, last, is_symmetric))
-        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
-            pending: concurrent.futures.Future | None = None
-            for done, (row, column) in enumerate(places, start=1):
-                is_triangle = is_symmetric and row == column
-                tile = self._tile(row, last, column, is_triangle)
-                if pending is not None:
-                    pending.result()
-                pending = None if tile is None else executor.submit(process, tile)
-                if progress is not None:
-                    progress(done, len(places))
-            if pending is not None:
-                pending.result()
+                counts.add(part.rows, part.columns, part.counts)
+            if ranks is not None and part.row_ranks is not None:
+                ranks.add(part.rows, part.row_ranks.nearer, part.row_ranks.live)
+            if ranks is not None and part.column_ranks is not None:
+                ranks.add(
+                    part.columns, part.column_ranks.nearer, part.column_ranks.live
+                )
+            if progress is not None:
+                progress(done, len(places))
 
     def _places(
-        self, first: int, last: int, is_symmetric: bool
-    ) -> Iterator[tuple[int, int]]:
-        """First row and column of each tile."""
-        rows = range(first, last, self._row_side)
-        columns = range(0, self._gallery.size, self._column_side)
-        if is_symmetric:
-            # First those on the diagonal: they tell what each query still seeks.
-            yield from ((start, start) for start in rows)
-        # Go through as many as are cached, less one, before coming back to a column.
-        group = max(self._queries.num_cached_blocks - 1, 1)
-        for i in range(0, len(rows), group):
-            for column in columns:
-                for row in rows[i : i + group]:
-                    if not is_symmetric or row < column:
-                        yield row, column
+        self, queries: range, is_symmetric: bool
+    ) -> Iterator[tuple[range, range]]:
+        """Rows and columns of each part."""
+        row_ranges, column_ranges = (
+            _split(whole, side)
+            for whole, side in zip(
+                (queries, range(self._gallery.size)), self._sides, strict=True
+            )
+        )
+        for rows in row_ranges:
+            for columns in column_ranges:
+                if not is_symmetric or rows.start <= columns.start:
+                    yield rows, columns
 
-    def _tile(
-        self, row: int, last_row: int, column: int, is_triangle: bool
-    ) -> Tile | None:
-        """Compute a tile, or return `None` if it has no negative pair."""
-        num_rows = min(self._row_side, last_row - row)
-        num_columns = min(self._column_side, self._gallery.size - column)
-        codes = self._queries.codes[row : row + num_rows]
-        starts = self._gallery.starts
-        first_same = np.clip(starts[codes] - column, 0, num_columns)
-        last_same = np.clip(starts[codes + 1] - column, 0, num_columns)
-        if (last_same - first_same).min() == num_columns:
-            return None
-        return Tile(
-            similarities(
-                self._queries.block(row, self._row_side),
-                self._gallery.block(column, self._column_side),
-            ),
-            row,
-            num_rows,
-            column,
-            num_columns,
-            is_triangle,
-            first_same,
-            last_same,
+    def _part(
+        self,
+        counts: Counts | None,
+        ranks: NeighborRanks | None,
+        is_symmetric: bool,
+        rows: range,
+        columns: range,
+    ) -> WalkPart:
+        is_diagonal = is_symmetric and rows == columns
+        column_vectors = column_positives = None
+        if not is_diagonal:
+            vectors = self._gallery.blocks.vectors
+            column_vectors = vectors.part(columns.start, columns.stop)
+        if is_symmetric and ranks is not None and not is_diagonal:
+            column_positives = ranks.positives_of(columns)
+        first_same, last_same = (
+            np.clip(x[rows.start : rows.stop] - columns.start, 0, len(columns))
+            for x in (self._first_same, self._last_same)
+        )
+        return WalkPart(
+            rows=rows,
+            columns=columns,
+            row_vectors=self._queries.blocks.vectors.part(rows.start, rows.stop),
+            column_vectors=column_vectors,
+            first_same=first_same,
+            last_same=last_same,
+            sides=self._sides,
+            use_numba=self._use_numba,
+            new_counts=None if counts is None else counts.part(rows, columns),
+            row_positives=None if ranks is None else ranks.positives_of(rows),
+            column_positives=column_positives,
+            largest_k=0 if ranks is None else ranks.largest_k,
+            backend=keras.backend.backend(),
         )
 
 
@@ -170,9 +183,12 @@ def tile_side(size: int, longest: int = _TILE_SIDE) -> int:
     return math.ceil(size / num_tiles / _SIDE_UNIT) * _SIDE_UNIT
 
 
-def _load_kernels(num_pairs: int) -> ModuleType:
-    if num_pairs < _NUMBA_PAIRS or importlib.util.find_spec("numba") is None:
-        return tile_kernels
-    from keras_tcm.evaluation import tile_kernels_numba
-
-    return tile_kernels_numba
+def _split(whole: range, tile: int) -> list[range]:
+    """Split a side of the pairs at sides of tiles."""
+    num_tiles = math.ceil(len(whole) / tile)
+    most = max(_PART_SIDE // tile, 1)
+    side = tile * min(math.ceil(num_tiles / _MIN_PARTS), most)
+    return [
+        range(start, min(start + side, whole.stop))
+        for start in range(whole.start, whole.stop, side)
+    ]

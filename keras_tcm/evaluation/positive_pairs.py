@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from keras_tcm.evaluation.blocks import similarities, to_block
 from keras_tcm.evaluation.distribution import NUM_STEPS, Distribution, to_steps
-from keras_tcm.evaluation.samples import Samples, similarities, to_block
+from keras_tcm.evaluation.samples import Samples
 
 # Distances that are held at a time, 4 bytes each; more of them are computed anew for
 # each use.
@@ -33,6 +34,12 @@ class PositiveGroup:
     stop: int
     offsets: np.ndarray
     steps: np.ndarray
+
+    def part(self, first: int, last: int) -> "PositiveGroup":
+        """Some consecutive queries alone, counted from the first of them."""
+        offsets = self.offsets[first : last + 1]
+        steps = self.steps[offsets[0] : offsets[-1]]
+        return PositiveGroup(0, last - first, offsets - offsets[0], steps)
 
     def reordered(self, order: np.ndarray) -> "PositiveGroup":
         """The same queries in another order."""

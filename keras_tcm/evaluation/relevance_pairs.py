@@ -6,10 +6,10 @@ import numpy as np
 
 from keras_tcm.evaluation.definition import Definition
 from keras_tcm.evaluation.distribution import NUM_STEPS, Distribution
-from keras_tcm.evaluation.pair_walk import Progress
 from keras_tcm.evaluation.pairs import Pairs
 from keras_tcm.evaluation.relevance_labels import Memberships
 from keras_tcm.evaluation.relevance_walk import RelevanceWalk, Strip
+from keras_tcm.evaluation.tile_walk import Progress
 
 
 class RelevancePairs(Pairs):

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 import numpy as np
 from keras import ops
 
+from keras_tcm.evaluation.blocks import similarities
 from keras_tcm.evaluation.distribution import NUM_STEPS, to_steps
 from keras_tcm.evaluation.neighbor_ranks import RANK_TIE_STEPS
-from keras_tcm.evaluation.pair_walk import Progress, tile_side
+from keras_tcm.evaluation.pair_walk import tile_side
 from keras_tcm.evaluation.relevance_labels import comparable
-from keras_tcm.evaluation.samples import Samples, similarities
+from keras_tcm.evaluation.samples import Samples
+from keras_tcm.evaluation.tile_walk import Progress
 from keras_tcm.relevance import Relevance
 
 # Pairs that are held at a time, up to some 40 bytes each.

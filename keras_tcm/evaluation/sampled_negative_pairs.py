@@ -1,20 +1,25 @@
 """Estimates of the counts over all negative pairs from some of them."""
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from keras_tcm.evaluation.blocks import Blocks
+from keras_tcm.evaluation.counts import GroupedCounts
 from keras_tcm.evaluation.distribution import NUM_STEPS, Distribution
 from keras_tcm.evaluation.errors import UndefinedError
+from keras_tcm.evaluation.executors import Executor
 from keras_tcm.evaluation.negative_pairs import NegativePairs
 from keras_tcm.evaluation.neighbor_ranks import NeighborRanks
-from keras_tcm.evaluation.pair_walk import PairWalk, Progress
+from keras_tcm.evaluation.pair_walk import PairWalk
 from keras_tcm.evaluation.population import Population
 from keras_tcm.evaluation.positive_pairs import PositivePairs
-from keras_tcm.evaluation.samples import Samples, to_block
+from keras_tcm.evaluation.samples import Samples
 from keras_tcm.evaluation.tile_kernels import NegativeCounts, count_type, interpolate
+from keras_tcm.evaluation.tile_walk import Progress
+from keras_tcm.evaluation.vectors import HeldVectors
 
 # Random groups of the sampled gallery: their differences give the standard errors.
 NUM_GROUPS = 32
@@ -37,6 +42,7 @@ class SampledNegativePairs(NegativePairs):
         max_pairs: Number of pairs to compare, at most.
         seed: Seed of the samples.
         block_size: Most columns of a block of pairs, or `None` to choose it.
+        executor: See `PairWalk`.
         new_progress: Makes what each walk reports to.
 
     Attributes:
@@ -56,6 +62,7 @@ class SampledNegativePairs(NegativePairs):
         max_pairs: int,
         seed: int,
         block_size: int | None,
+        executor: Executor | None,
         new_progress: Callable[[], Progress | None],
     ) -> None:
         self._slots = population.slots[queries.codes]
@@ -76,7 +83,7 @@ class SampledNegativePairs(NegativePairs):
         self.query_share = num_queries / queries.size
         drawn = rng.choice(others.size, size, replace=False)
         rows = _Rows(others, drawn, self._group_size)
-        self._walk = PairWalk(rows, queries, block_size, self._group_size)
+        self._walk = PairWalk(rows, queries, block_size, self._group_size, executor)
 
         class_sizes = population.query_counts[rows.codes]
         self._group_sizes = (queries.size - class_sizes).reshape(NUM_GROUPS, -1).sum(1)
@@ -115,15 +122,11 @@ class SampledNegativePairs(NegativePairs):
             queries,
             gallery,
             positives,
-            PairWalk(ranked, others, block_size),
+            PairWalk(ranked, others, block_size, executor=executor),
             ks,
             new_progress,
         )
         self._groups: list[NegativeCounts]
-
-    def of_rows(self, start: int) -> NegativeCounts:
-        """Counts of the group of a row."""
-        return self._groups[start // self._group_size]
 
     def accepted(self, cuts: np.ndarray) -> np.ndarray:
         """Estimate the pairs of each eligible class up to each cut."""
@@ -147,7 +150,8 @@ class SampledNegativePairs(NegativePairs):
             (group,) = self._positives.groups
             ranks = NeighborRanks(group.reordered(self._row_order), max(self._ks))
             self._ranks = ranks
-        counts = NegativeCounts(
+        make = functools.partial(
+            NegativeCounts,
             edges,
             None,
             self._slots,
@@ -155,10 +159,11 @@ class SampledNegativePairs(NegativePairs):
             self._table_type,
             count_type(int(self._group_sizes.max())),
         )
-        self._groups = [counts.empty_copy() for _ in range(NUM_GROUPS)]
-        self._walk.run(self, ranks, self._new_progress())
-        self._table = np.zeros_like(counts.table[:-1], np.int64)
-        self._histogram = np.zeros_like(counts.histogram, np.int64)
+        grouped = GroupedCounts(make, NUM_GROUPS, self._group_size)
+        self._walk.run(grouped, ranks, self._new_progress())
+        self._groups = grouped.groups
+        self._table = np.zeros_like(self._groups[0].table[:-1], np.int64)
+        self._histogram = np.zeros_like(self._groups[0].histogram, np.int64)
         for counts in self._groups:
             self._table += counts.table[:-1]
             self._histogram += counts.histogram
@@ -194,14 +199,5 @@ class _Rows:
     def __init__(self, samples: Samples, places: np.ndarray, block_size: int) -> None:
         self.size = len(places)
         self.codes = samples.codes[places]
-        self.num_cached_blocks = math.ceil(self.size / block_size)
-        vectors = samples.pick(places)
-        self._blocks = [
-            to_block(vectors[start : start + block_size], block_size)
-            for start in range(0, self.size, block_size)
-        ]
-        self._block_size = block_size
-
-    def block(self, start: int, size: int) -> Any:
-        """Vectors from `start` on as a backend tensor."""
-        return self._blocks[start // self._block_size]
+        vectors = HeldVectors(samples.pick(places))
+        self.blocks = Blocks(vectors, math.ceil(self.size / block_size))

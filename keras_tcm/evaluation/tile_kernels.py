@@ -5,6 +5,8 @@
 
 import copy
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -88,6 +90,7 @@ class NegativeCounts:
     ) -> None:
         self.edges = edges
         self.row_slots, self.column_slots = row_slots, column_slots
+        self._table_type = table_type
         self.histogram: np.ndarray = np.zeros(edges[-1] + 1, histogram_type)
         self.table: np.ndarray = np.zeros((num_slots + 1, len(edges)), table_type)
         self.bin_of_step = np.repeat(
@@ -105,6 +108,56 @@ class NegativeCounts:
         other.histogram = np.zeros_like(self.histogram)
         other.table = np.zeros_like(self.table)
         return other
+
+    def part(self, rows: range, columns: range) -> Callable[[], "NegativeCounts"]:
+        """Return what makes counts in the same bins for a part of the pairs.
+
+        Args:
+            rows: The queries of the part, which counts them from the first of them.
+            columns: Its gallery samples, likewise.
+        """
+        slots = self._slots_of(rows, columns)
+        row_slots, column_slots = (
+            None
+            if some is None
+            else np.searchsorted(slots, some[ends.start : ends.stop]).astype(np.int32)
+            for some, ends in ((self.row_slots, rows), (self.column_slots, columns))
+        )
+        return functools.partial(
+            NegativeCounts,
+            self.edges,
+            row_slots,
+            column_slots,
+            len(slots),
+            self._table_type,
+            count_type(len(rows) * len(columns)),
+        )
+
+    def results(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What has been counted: histogram and table."""
+        return [(self.histogram, self.table[:-1])]
+
+    def add(
+        self,
+        rows: range,
+        columns: range,
+        results: list[tuple[np.ndarray, np.ndarray]],
+    ) -> None:
+        """Add the `results` of what `part` made for the same pairs."""
+        ((histogram, table),) = results
+        self.histogram += histogram.astype(self.histogram.dtype)
+        self.table[self._slots_of(rows, columns)] += table
+
+    def _slots_of(self, rows: range, columns: range) -> np.ndarray:
+        """Rows of the table to which some pairs add, increasing."""
+        touched = [
+            slots[ends.start : ends.stop]
+            for slots, ends in ((self.row_slots, rows), (self.column_slots, columns))
+            if slots is not None
+        ]
+        # The last row takes what is not to be counted.
+        found = np.unique(np.concatenate(touched))
+        return found[found < len(self.table) - 1]
 
     def accepted(self, cuts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, float]:
         """Count the pairs of each slot up to each cut, as `interpolate` does.
