@@ -3,6 +3,7 @@
 from keras_tcm import callbacks as callbacks
 from keras_tcm import data as data
 from keras_tcm import datasets as datasets
+from keras_tcm import distribution as distribution
 from keras_tcm import evaluation as evaluation
 from keras_tcm import interop as interop
 from keras_tcm import layers as layers

@@ -23,6 +23,7 @@ class PyTorchMetricLearningLoss(EmbeddingLoss):
         miner: Miner of the same package. Defaults to `None`.
         name: Name of the loss. Defaults to the class name of the wrapped one.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
     """
 
     def __init__(
@@ -31,8 +32,10 @@ class PyTorchMetricLearningLoss(EmbeddingLoss):
         miner: Any = None,
         name: str | None = None,
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(name=name or type(loss).__name__, dtype=dtype)
+        name = name or type(loss).__name__
+        super().__init__(name=name, dtype=dtype, gather=gather)
         self.loss = loss
         self.miner = miner
         if loss is not None:
@@ -62,6 +65,10 @@ class PyTorchMetricLearningLoss(EmbeddingLoss):
                 "`model.compile(model.optimizer, loss=as_keras_loss(...))`."
             )
         embeddings = ops.cast(predictions, "float32")
+        replicas = self.replicas(embeddings)
+        if replicas is not None:
+            # Each process computes the value of the global batch.
+            (embeddings, labels), _ = replicas.gather([embeddings, labels])
         # Keeps a value without pairs connected to the embeddings.
         value = 0.0 * ops.sum(embeddings)
         # Keras builds losses with tensors that have no values. The peer cannot work
@@ -81,8 +88,8 @@ class PyTorchMetricLearningLoss(EmbeddingLoss):
         return ops.reshape(value, ())
 
     def get_config(self) -> dict[str, Any]:
-        """Return the name and the dtype: the peer has no configuration."""
-        return {"name": self.name, "dtype": self.dtype}
+        """Return all but the peer, which has no configuration."""
+        return {"name": self.name, "dtype": self.dtype, "gather": self.gather}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -90,7 +97,9 @@ class PyTorchMetricLearningLoss(EmbeddingLoss):
         return cls(None, **config)
 
 
-def as_keras_loss(loss: Any, miner: Any = None) -> PyTorchMetricLearningLoss:
+def as_keras_loss(
+    loss: Any, miner: Any = None, gather: bool = True
+) -> PyTorchMetricLearningLoss:
     """Make a loss of pytorch-metric-learning work in `fit`, and add to ours.
 
     Any of its losses without parameters will do, `CrossBatchMemory` and
@@ -108,6 +117,9 @@ def as_keras_loss(loss: Any, miner: Any = None) -> PyTorchMetricLearningLoss:
         miner: Instance of one of its miners, which is given embeddings and labels and
             picks the pairs or triplets for the loss. Defaults to `None`: those that
             the loss picks itself.
+        gather: Whether processes of a `torch.distributed` group each give the peer the
+            global batch: see `EmbeddingLoss`. A miner that picks at random picks
+            differently in each. Defaults to `True`.
 
     Returns:
         A `keras_tcm.losses.EmbeddingLoss`, named after the class of `loss`. Called with
@@ -153,4 +165,4 @@ def as_keras_loss(loss: Any, miner: Any = None) -> PyTorchMetricLearningLoss:
             "`miner` must be a miner of pytorch-metric-learning, such as "
             f"`BatchHardMiner()`, or None. Received: miner={miner!r}"
         )
-    return PyTorchMetricLearningLoss(loss, miner)
+    return PyTorchMetricLearningLoss(loss, miner, gather=gather)

@@ -23,12 +23,19 @@ class TensorFlowSimilarityLoss(EmbeddingLoss):
         loss: Loss of tensorflow-similarity. Its reduction is that of this loss.
         name: Name of the loss. Defaults to that of the wrapped one.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Raises:
         See `as_keras_loss`.
     """
 
-    def __init__(self, loss: Any, name: str | None = None, dtype: Any = None) -> None:
+    def __init__(
+        self,
+        loss: Any,
+        name: str | None = None,
+        dtype: Any = None,
+        gather: bool = True,
+    ) -> None:
         losses = _import("losses")
         # One takes no labels, the other keeps variables that no model would save and
         # whose size XLA cannot know.
@@ -39,7 +46,7 @@ class TensorFlowSimilarityLoss(EmbeddingLoss):
                 "embeddings, such as `MultiSimilarityLoss`; for `XBM` there is "
                 f"`keras_tcm.models.CrossBatchMemory`. Received: loss={loss!r}"
             )
-        super().__init__(loss.reduction, name or loss.name, dtype)
+        super().__init__(loss.reduction, name or loss.name, dtype, gather)
         import tensorflow as tf
 
         self.loss = loss
@@ -56,17 +63,27 @@ class TensorFlowSimilarityLoss(EmbeddingLoss):
 
     def rows(self, labels: Any, predictions: Any, weights: Any) -> Any:
         """Compute the peer's rows, of shape `(batch,)`."""
-        rows = self._peer_rows(
-            self._inlined_loss,
-            ops.cast(labels[:, None], "int64"),
-            ops.cast(predictions, "float32"),
-        )
-        rows = ops.cast(ops.reshape(rows, (-1,)), weights.dtype)
-        return self.average(rows, weights)
+        own = ops.shape(predictions)[0]
+        labels = ops.cast(labels[:, None], "int64")
+        embeddings = ops.cast(predictions, "float32")
+        first, replicas = 0, self.replicas(embeddings)
+        if replicas is not None:
+            (labels, embeddings), first = replicas.gather([labels, embeddings])
+        rows = self._peer_rows(self._inlined_loss, labels, embeddings)
+        rows = ops.reshape(rows, (-1,))
+        if replicas is not None:
+            # Of the global batch, the rows of this replica.
+            rows = ops.take(rows, first + ops.arange(own, dtype="int32"))
+        return self.average(ops.cast(rows, weights.dtype), weights)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
-        return {"loss": _serialize(self.loss), "name": self.name, "dtype": self.dtype}
+        return {
+            "loss": _serialize(self.loss),
+            "name": self.name,
+            "dtype": self.dtype,
+            "gather": self.gather,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -76,7 +93,7 @@ class TensorFlowSimilarityLoss(EmbeddingLoss):
         return cls(**{**config, "loss": loss})
 
 
-def as_keras_loss(loss: Any) -> TensorFlowSimilarityLoss:
+def as_keras_loss(loss: Any, gather: bool = True) -> TensorFlowSimilarityLoss:
     """Make a loss of tensorflow-similarity work in `fit`, and add to ours.
 
     Any of its losses on labels will do: `MultiSimilarityLoss`, `TripletLoss`,
@@ -90,11 +107,12 @@ def as_keras_loss(loss: Any) -> TensorFlowSimilarityLoss:
     Embeddings reach the loss as they are. Its cosine distance expects unit vectors:
     those of `keras_tcm.models.embedding_model` or of its layer `MetricEmbedding`.
 
-    Models compiled with the result can be saved and loaded. On more than one replica,
-    each sees the pairs of its own part of the batch.
+    Models compiled with the result can be saved and loaded.
 
     Args:
         loss: Instance of a loss of tensorflow-similarity.
+        gather: Whether the replicas of a `tf.distribute` strategy each give the peer
+            the global batch: see `EmbeddingLoss`. Defaults to `True`.
 
     Returns:
         A `keras_tcm.losses.EmbeddingLoss` with the reduction and the name of `loss`.
@@ -124,7 +142,7 @@ def as_keras_loss(loss: Any) -> TensorFlowSimilarityLoss:
     Reference:
         - [tensorflow-similarity](https://github.com/tensorflow/similarity)
     """
-    return TensorFlowSimilarityLoss(loss)
+    return TensorFlowSimilarityLoss(loss, gather=gather)
 
 
 def _inline(loss: Any) -> Any:

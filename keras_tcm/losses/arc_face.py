@@ -26,6 +26,7 @@ class ArcFace(EmbeddingLoss):
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"arc_face"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Call arguments:
         y_true: Class indices in [0, num_classes), shape `(batch,)` or `(batch, 1)`.
@@ -57,8 +58,9 @@ class ArcFace(EmbeddingLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "arc_face",
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        super().__init__(reduction, name, dtype, gather)
         self.margin = check_number("margin", margin, 0, math.pi, open_high=True)
         self.scale = check_number("scale", scale, 0, open_low=True)
 

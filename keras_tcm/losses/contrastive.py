@@ -35,6 +35,7 @@ class Contrastive(PairwiseLoss):
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"contrastive"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
@@ -65,8 +66,9 @@ class Contrastive(PairwiseLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "contrastive",
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype, gather)
         self.margin = check_number("margin", margin, 0, 2, open_low=True)
 
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:

@@ -23,6 +23,7 @@ class CosFace(EmbeddingLoss):
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"cos_face"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Call arguments:
         y_true: Class indices in [0, num_classes), shape `(batch,)` or `(batch, 1)`.
@@ -51,8 +52,9 @@ class CosFace(EmbeddingLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "cos_face",
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        super().__init__(reduction, name, dtype, gather)
         self.margin = check_number("margin", margin, 0, 2)
         self.scale = check_number("scale", scale, 0, open_low=True)
 

@@ -5,6 +5,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from keras_tcm.distribution import Replicas, active_replicas
 from keras_tcm.validation import check_choice
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
@@ -29,7 +30,9 @@ class EmbeddingLoss(keras.losses.Loss):
     - `sample_weight` reaches the rows, so that a pairwise loss can take a sample
       out of all its pairs;
     - losses add up: `loss + other`, `0.5 * loss`, where `other` may be any
-      `keras.losses.Loss`.
+      `keras.losses.Loss`;
+    - where several devices share a batch, value and gradient are those of the whole
+      batch, whatever its division.
 
     Subclasses implement `rows`.
 
@@ -39,6 +42,12 @@ class EmbeddingLoss(keras.losses.Loss):
             shape `(batch,)`). Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to the class name in snake case.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: Whether replicas, under a strategy of `tf.distribute` or in a process
+            group of `torch.distributed`, compute the loss of the global batch
+            together. All of them must call it then. `False` has each look at its own
+            part alone. Without effect on one device, and on JAX, where a
+            `keras.distribution` shows the global batch to every loss. Defaults to
+            `True`.
 
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
@@ -64,10 +73,13 @@ class EmbeddingLoss(keras.losses.Loss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
         reduction = "none" if reduction is None else reduction
         check_choice("reduction", reduction, REDUCTIONS)
+        check_choice("gather", gather, (True, False))
         super().__init__(reduction=reduction, name=name, dtype=dtype)
+        self.gather = gather
         self._compute_dtype = "float64" if self.dtype == "float64" else "float32"
         self._reduce = _Reduction(
             # The rows carry the instance weights already.
@@ -77,6 +89,8 @@ class EmbeddingLoss(keras.losses.Loss):
 
     def rows(self, labels: Any, predictions: Any, weights: Any) -> Any:
         """Compute one weighted value per sample whose plain mean is the loss.
+
+        Where replicas share a batch, the mean over all of their rows is the loss.
 
         Args:
             labels: Integer tensor of shape `(batch,)`.
@@ -149,18 +163,52 @@ class EmbeddingLoss(keras.losses.Loss):
         """
         rows = weights * losses
         if self.reduction == "mean_with_sample_weight":
-            weight = self.total(ops.sum(weights))
-            samples = self.total(ops.sum(ops.ones_like(weights)))
+            weight, samples = self.totals(weights, ops.ones_like(weights))
             rows = rows * (samples / ops.where(weight > 0, weight, 1.0))
         return rows
 
-    def total(self, value: Any) -> Any:
-        """Add a scalar up over replicas: here there is one."""
-        return value
+    def replicas(self, tensor: Any) -> Replicas | None:
+        """The replicas with which to compute the loss, if there are others.
+
+        Args:
+            tensor: A tensor of the computation.
+        """
+        return active_replicas(tensor) if self.gather else None
+
+    def totals(self, *values: Any) -> tuple[Any, ...]:
+        """Add tensors of shape `(batch,)` up over the global batch, without gradient.
+
+        Args:
+            *values: The tensors.
+
+        Returns:
+            As many scalars.
+        """
+        sums = [ops.sum(value) for value in values]
+        replicas = self.replicas(sums[0])
+        if replicas is None:
+            return tuple(sums)
+        total = replicas.sum(ops.stack(sums))
+        return tuple(total[number] for number in range(len(sums)))
 
     def reduce(self, rows: Any) -> Any:
         """Reduce rows to the value that the loss returns."""
-        return ops.cast(self._reduce(rows, rows), self.dtype)
+        replicas = self.replicas(rows)
+        if replicas is None:
+            return ops.cast(self._reduce(rows, rows), self.dtype)
+        scale = replicas.gradient_scale
+        if self.reduction != "sum":
+            (samples,) = self.totals(ops.ones_like(rows))
+            scale = scale / samples
+        if self.reduction == "none":
+            # The engine averages over what each replica makes of its rows.
+            size = ops.cast(ops.shape(rows)[0], rows.dtype)
+            return ops.cast(rows * (replicas.count * size / samples), self.dtype)
+        share = scale * ops.sum(rows)
+        # The gradient of the share, but the same value everywhere: however unevenly
+        # the batch is divided, what is logged is right.
+        value = replicas.sum(share) / replicas.count
+        return ops.cast(share + ops.stop_gradient(value - share), self.dtype)
 
     def __add__(self, other: Any) -> Any:
         return _weighted_sum([(1.0, self), (1.0, other)])
@@ -175,7 +223,7 @@ class EmbeddingLoss(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
-        return {**super().get_config(), "dtype": self.dtype}
+        return {**super().get_config(), "dtype": self.dtype, "gather": self.gather}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

@@ -43,6 +43,7 @@ class MultiSimilarity(PairwiseLoss):
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"multi_similarity"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
@@ -74,8 +75,9 @@ class MultiSimilarity(PairwiseLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "multi_similarity",
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype, gather)
         self.alpha = check_number("alpha", alpha, 0, open_low=True)
         self.beta = check_number("beta", beta, 0, open_low=True)
         self.base = check_number("base", base, -1, 1)

@@ -21,6 +21,7 @@ class NormalizedSoftmax(EmbeddingLoss):
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"normalized_softmax"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Call arguments:
         y_true: Class indices in [0, num_classes), shape `(batch,)` or `(batch, 1)`.
@@ -51,8 +52,9 @@ class NormalizedSoftmax(EmbeddingLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "normalized_softmax",
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        super().__init__(reduction, name, dtype, gather)
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
 
     def rows(self, labels: Any, predictions: Any, weights: Any) -> Any:

@@ -32,6 +32,7 @@ class PairwiseLoss(EmbeddingLoss):
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Example:
 
@@ -49,8 +50,9 @@ class PairwiseLoss(EmbeddingLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        super().__init__(reduction, name, dtype, gather)
         if block_size is not None:
             block_size = check_integer("block_size", block_size, 1)
         self.block_size = block_size
@@ -113,10 +115,10 @@ class PairwiseLoss(EmbeddingLoss):
         """Compute one weighted value per sample whose plain mean is the loss."""
         return pairwise_rows([self], labels, predictions, weights)[0]
 
-    def gather(
+    def gather_partners(
         self, embeddings: Any, labels: Any, weights: Any
     ) -> tuple[Any, Any, Any, Any]:
-        """Collect the possible partners: the batch itself, and a memory if any.
+        """Collect the possible partners: the global batch, and a memory if any.
 
         The one place where samples from elsewhere come in. The returned rows from
         `first_anchor` on are the batch itself.
@@ -130,15 +132,19 @@ class PairwiseLoss(EmbeddingLoss):
             Embeddings `(n, d)`, labels `(n, ...)`, weights `(n,)` and `first_anchor`;
             embeddings are `None` if the batch itself has all partners.
         """
-        extra = extra_partners()
-        if extra is None:
-            return None, labels, weights, 0
         own = embeddings, labels, weights
-        gathered = [
-            ops.concatenate([x, ops.cast(other, x.dtype)])
-            for x, other in zip(own, extra(*own), strict=True)
-        ]
-        return *gathered, 0
+        replicas, extra = self.replicas(embeddings), extra_partners()
+        if replicas is None and extra is None:
+            return None, labels, weights, 0
+        partners, first_anchor = [*own], 0
+        if replicas is not None:
+            partners, first_anchor = replicas.gather(own)
+        if extra is not None:
+            partners = [
+                ops.concatenate([x, ops.cast(other, x.dtype)])
+                for x, other in zip(partners, extra(*own), strict=True)
+            ]
+        return *partners, first_anchor
 
     def average_eligible(self, losses: Any, is_eligible: Any, weights: Any) -> Any:
         """Rows whose mean is the mean loss over the eligible anchors.
@@ -151,8 +157,7 @@ class PairwiseLoss(EmbeddingLoss):
         Returns:
             Tensor of shape `(batch,)`.
         """
-        eligible_weight = self.total(ops.sum(is_eligible * weights))
-        weight = self.total(ops.sum(weights))
+        eligible_weight, weight = self.totals(is_eligible * weights, weights)
         scale = weight / ops.where(eligible_weight > 0, eligible_weight, 1.0)
         return self.average(losses * scale, weights)
 
@@ -167,8 +172,7 @@ class PairwiseLoss(EmbeddingLoss):
         Returns:
             Tensor of shape `(batch,)`; 0 where nothing counts.
         """
-        count = self.total(ops.sum(weights * counts))
-        samples = self.total(ops.sum(ops.ones_like(weights)))
+        count, samples = self.totals(weights * counts, ops.ones_like(weights))
         return weights * sums * (samples / ops.where(count > 0, count, 1.0))
 
     def get_config(self) -> dict[str, Any]:
@@ -196,7 +200,7 @@ def pairwise_rows(
         One tensor of shape `(batch,)` for each loss.
     """
     anchors = l2_normalize(embeddings)
-    partners, partner_labels, partner_weights, first_anchor = losses[0].gather(
+    partners, partner_labels, partner_weights, first_anchor = losses[0].gather_partners(
         anchors, labels, weights
     )
     places = ops.arange(ops.shape(anchors)[0], dtype="int32") + first_anchor

@@ -33,6 +33,7 @@ class ProxyAnchor(EmbeddingLoss):
             `"none"` is the whole loss. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"proxy_anchor"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Call arguments:
         y_true: Class indices in [0, num_classes), shape `(batch,)` or `(batch, 1)`.
@@ -61,8 +62,9 @@ class ProxyAnchor(EmbeddingLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "proxy_anchor",
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        super().__init__(reduction, name, dtype, gather)
         self.margin = check_number("margin", margin, 0, 2)
         self.scale = check_number("scale", scale, 0, open_low=True)
 
@@ -71,7 +73,14 @@ class ProxyAnchor(EmbeddingLoss):
         is_target = target_mask(labels, predictions)
         is_known = ops.any(is_target, axis=1)
         weights = ops.where(is_known, weights, 0.0)
-        loss = proxy_anchor(is_target, predictions, weights, self.margin, self.scale)
+        loss = proxy_anchor(
+            is_target,
+            predictions,
+            weights,
+            self.margin,
+            self.scale,
+            self.replicas(predictions),
+        )
         return ops.where(is_known, loss, float("nan"))
 
     def get_config(self) -> dict[str, Any]:

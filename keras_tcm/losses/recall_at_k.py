@@ -50,6 +50,7 @@ class RecallAtK(PairwiseLoss):
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"recall_at_k"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
@@ -80,8 +81,9 @@ class RecallAtK(PairwiseLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "recall_at_k",
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype, gather)
         each = tuple(k) if isinstance(k, list | tuple) else (k,)
         self.k = tuple(check_integer("k", number, 1) for number in each)
         if not self.k:

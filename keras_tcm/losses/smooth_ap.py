@@ -43,6 +43,7 @@ class SmoothAP(PairwiseLoss):
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"smooth_ap"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
@@ -71,8 +72,9 @@ class SmoothAP(PairwiseLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "smooth_ap",
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype, gather)
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
 
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:

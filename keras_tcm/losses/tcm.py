@@ -48,6 +48,7 @@ class TCM(PairwiseLoss):
         name: Name of the loss. Defaults to `"tcm"`.
         dtype: Dtype of the result; the maths runs in float32 or better. Defaults to
             `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
@@ -82,8 +83,9 @@ class TCM(PairwiseLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "tcm",
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype, gather)
         self.positive_margin = check_number("positive_margin", positive_margin, -1, 1)
         self.negative_margin = check_number(
             "negative_margin", negative_margin, -1, self.positive_margin
@@ -110,15 +112,17 @@ class TCM(PairwiseLoss):
     def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
         """Compute rows of shape `(batch,)` whose mean is the loss."""
         positive_excess, num_positive, negative_excess, num_negative = terms
+        positives, negatives, samples = self.totals(
+            weights * num_positive, weights * num_negative, ops.ones_like(weights)
+        )
 
-        def mean_over_hard(excess: Any, hard: Any) -> Any:
-            count = self.total(ops.sum(weights * hard))
+        def mean_over_hard(excess: Any, count: Any) -> Any:
             return weights * excess / ops.where(count > 0, count, 1.0)
 
-        positive = mean_over_hard(positive_excess, num_positive)
-        negative = mean_over_hard(negative_excess, num_negative)
+        positive = mean_over_hard(positive_excess, positives)
+        negative = mean_over_hard(negative_excess, negatives)
         rows = self.positive_weight * positive + self.negative_weight * negative
-        return rows * self.total(ops.sum(ops.ones_like(weights)))
+        return rows * samples
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

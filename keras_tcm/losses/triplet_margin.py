@@ -48,6 +48,7 @@ class TripletMargin(PairwiseLoss):
         reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss. Defaults to `"triplet_margin"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+        gather: See `EmbeddingLoss`. Defaults to `True`.
 
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
@@ -81,8 +82,9 @@ class TripletMargin(PairwiseLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "triplet_margin",
         dtype: Any = None,
+        gather: bool = True,
     ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype)
+        super().__init__(block_size, relevance, reduction, name, dtype, gather)
         self.margin = check_number("margin", margin, 0, open_low=True)
         check_choice("mining", mining, MININGS)
         self.mining = mining

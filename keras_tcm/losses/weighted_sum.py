@@ -19,6 +19,10 @@ class WeightedSum(EmbeddingLoss):
     term is called as Keras would call it. Each term keeps its own reduction. Sums
     within sums are flattened.
 
+    Where several replicas share a batch (see `gather` of `EmbeddingLoss`), the terms
+    that are not of this package are called on the global batch by each replica, unless
+    all terms of this package have `gather=False`.
+
     Args:
         losses: The terms, `keras.losses.Loss` instances.
         weights: One finite number per term. Defaults to 1 for each.
@@ -72,10 +76,12 @@ class WeightedSum(EmbeddingLoss):
                 '`losses` must all have `reduction="none"` or none of them. Received: '
                 f"reductions={[loss.reduction for loss in self.losses]}"
             )
+        ours = [loss for loss in self.losses if isinstance(loss, EmbeddingLoss)]
         super().__init__(
             reduction="none" if unreduced == {True} else "sum_over_batch_size",
             name=name or "_plus_".join(loss.name for loss in self.losses),
             dtype=dtype,
+            gather=not ours or any(loss.gather for loss in ours),
         )
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
@@ -90,22 +96,44 @@ class WeightedSum(EmbeddingLoss):
                     assert isinstance(loss, PairwiseLoss)
                     value = loss.reduce(rows[number])
                 else:
-                    # Some Keras losses multiply their mask into the weights in place.
-                    own = None if sample_weight is None else ops.copy(sample_weight)
-                    value = loss(y_true, y_pred, own)
+                    value = self._call(loss, y_true, y_pred, sample_weight)
                 total = total + weight * ops.cast(value, self.dtype)
             return total
+
+    def _call(
+        self, loss: keras.losses.Loss, y_true: Any, y_pred: Any, sample_weight: Any
+    ) -> Any:
+        """Call a term as Keras would, but on the global batch if it needs that."""
+        # Some Keras losses multiply their mask into the weights in place.
+        own = None if sample_weight is None else ops.copy(sample_weight)
+        replicas = None
+        if not isinstance(loss, EmbeddingLoss):
+            replicas = self.replicas(y_pred)
+        if replicas is None:
+            return loss(y_true, y_pred, own)
+        arguments = [ops.convert_to_tensor(x) for x in (y_true, y_pred)]
+        if own is not None:
+            arguments.append(ops.convert_to_tensor(own))
+        joined, first = replicas.gather(arguments)
+        value = loss(*joined)
+        if len(value.shape) > 0:
+            size = ops.shape(y_pred)[0]
+            return ops.take(value, first + ops.arange(size, dtype="int32"), axis=0)
+        if loss.reduction == "sum":
+            # Each replica has the whole sum; means are scaled by Keras itself.
+            value = value * (replicas.gradient_scale / replicas.count)
+        return value
 
     def _pairwise_rows(
         self, y_true: Any, y_pred: Any, sample_weight: Any
     ) -> dict[int, Any]:
         """Rows of the pairwise terms by number; those that can share a pass do."""
-        passes: dict[tuple[str, int], dict[int, PairwiseLoss]] = {}
+        passes: dict[tuple[str, int, bool], dict[int, PairwiseLoss]] = {}
         arguments = {}
         for number, loss in enumerate(self.losses):
             if isinstance(loss, PairwiseLoss):
                 own = loss.standardize(y_true, y_pred, sample_weight)
-                kind = loss._compute_dtype, len(own[0].shape)
+                kind = loss._compute_dtype, len(own[0].shape), loss.gather
                 passes.setdefault(kind, {})[number] = loss
                 arguments[kind] = own
         rows: dict[int, Any] = {}

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_tcm.distribution import active_replicas
 from keras_tcm.metrics.tracing import is_traced
 from keras_tcm.ops.ring_buffer import write_rows
 from keras_tcm.ops.similarity import l2_normalize
@@ -24,6 +25,9 @@ class EmbeddingMetric(keras.metrics.Metric):
     every step, and again at the end of an epoch: to the former it is NaN, as it must be
     inside a compiled step. Past `memory_size` samples the metric describes the most
     recent ones, and warns once.
+
+    Where several devices share a batch, an update gathers it, and the memory is the
+    same on every one of them.
 
     Subclasses implement `compute`.
 
@@ -45,7 +49,7 @@ class EmbeddingMetric(keras.metrics.Metric):
         super().__init__(name=name, dtype=dtype)
         self.memory_size = check_integer("memory_size", memory_size, 2)
         self.relevance = get_relevance(relevance)
-        self._seen = self.add_variable((), "zeros", dtype="int32", name="seen")
+        self._seen = self._add_state((), "int32", "seen")
         self._embeddings: Any = None
         self._labels: Any = None
         self._has_warned = False
@@ -112,11 +116,11 @@ class EmbeddingMetric(keras.metrics.Metric):
                     f"`{name}` must keep its shape, {('batch', *kept[1:])}. "
                     f"Received: {name}.shape={shape}"
                 )
-        write_rows(
-            (self._embeddings, self._labels),
-            (l2_normalize(embeddings), labels),
-            self._seen,
-        )
+        rows = [l2_normalize(embeddings), labels]
+        replicas = active_replicas(embeddings)
+        if replicas is not None:
+            rows, _ = replicas.gather(rows)
+        write_rows((self._embeddings, self._labels), rows, self._seen)
 
     def result(self) -> Any:
         """Return the metric: a scalar tensor.
@@ -127,7 +131,7 @@ class EmbeddingMetric(keras.metrics.Metric):
         seen = ops.convert_to_tensor(self._seen)
         if self._embeddings is None or is_traced(seen):
             return ops.convert_to_tensor(float("nan"), dtype=self.dtype)
-        count = int(seen)
+        count = int(ops.convert_to_numpy(seen))
         if count == 0 or _is_asked_in_a_step():
             return ops.convert_to_tensor(float("nan"), dtype=self.dtype)
         if count > self.memory_size and not self._has_warned:
@@ -158,19 +162,36 @@ class EmbeddingMetric(keras.metrics.Metric):
             "relevance": keras.saving.serialize_keras_object(self.relevance),
         }
 
-    def _build(self, vector_shape: Any, label_shape: Any, label_dtype: str) -> None:
-        self._embeddings = self.add_variable(
-            (self.memory_size, *vector_shape),
-            "zeros",
-            dtype="float32",
-            name="embeddings",
+    @property
+    def variables(self) -> list[Any]:
+        """The state, as far as it is a part of a larger one.
+
+        From 3.16 on, Keras on torch adds up all of it over the processes of a group;
+        but each of them has the whole.
+        """
+        is_whole = keras.backend.backend() == "torch" and active_replicas(
+            ops.convert_to_tensor(self._seen)
         )
+        return [] if is_whole else super().variables
+
+    def _add_state(self, shape: tuple[int, ...], dtype: str, name: str) -> Any:
+        return self.add_variable(
+            shape,
+            "zeros",
+            dtype=dtype,
+            # Not their sum: all replicas write the same.
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    def _build(self, vector_shape: Any, label_shape: Any, label_dtype: str) -> None:
+        shape = (self.memory_size, *vector_shape)
+        self._embeddings = self._add_state(shape, "float32", "embeddings")
         # The widest integers that the backend has: a later batch may need them.
         if label_dtype == "bool" or keras.backend.is_int_dtype(label_dtype):
             label_dtype = "int32" if keras.backend.backend() == "jax" else "int64"
-        self._labels = self.add_variable(
-            (self.memory_size, *label_shape), "zeros", dtype=label_dtype, name="labels"
-        )
+        shape = (self.memory_size, *label_shape)
+        self._labels = self._add_state(shape, label_dtype, "labels")
 
 
 def _is_asked_in_a_step() -> bool:

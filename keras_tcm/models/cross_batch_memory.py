@@ -5,6 +5,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from keras_tcm.distribution import active_replicas
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.losses.partners import use_partners
 from keras_tcm.losses.weighted_sum import WeightedSum
@@ -23,6 +24,9 @@ class CrossBatchMemory(keras.Model):
     samples before them as well, as they were embedded then. Those pass no gradient.
     The more a batch is smaller than what a loss would like to see, the more this
     helps; it asks for embeddings that drift slowly, and so for a warm-up.
+
+    Where several devices share a batch, every one has the same memory of global
+    batches.
 
     The memory is part of the model: it is saved and loaded with it. Validation neither
     uses nor fills it. Samples of weight 0 are in it, but in no pair. A sample may meet
@@ -107,6 +111,8 @@ class CrossBatchMemory(keras.Model):
             dtype=dtype,
             trainable=False,
             autocast=False,
+            # Replicas write the same: the global batch.
+            aggregation="only_first_replica",
             name=name,
         )
 
@@ -182,8 +188,12 @@ class CrossBatchMemory(keras.Model):
         weights = ops.ones_like(embeddings[:, 0])
         if sample_weight is not None:
             weights = ops.reshape(ops.convert_to_tensor(sample_weight), (-1,))
+        rows: Any = [embeddings, labels, weights]
+        replicas = active_replicas(embeddings)
+        if replicas is not None:
+            rows, _ = replicas.gather(rows)
         memory = self._embeddings, self._labels, self._weights
-        write_rows(memory, (embeddings, labels, weights), self._seen)
+        write_rows(memory, rows, self._seen)
         self._steps.assign(ops.convert_to_tensor(self._steps) + 1)
 
     def get_config(self) -> dict[str, Any]:

@@ -23,3 +23,18 @@ def log_one_plus_sum_exp(exponents: Any, weights: Any) -> Any:
     terms = weights * ops.exp(ops.where(kept, exponents - largest, zero))
     total = ops.exp(-largest[..., 0]) + ops.sum(terms, axis=-1)
     return largest[..., 0] + ops.log(total)
+
+
+def merge_log_one_plus(parts: Any) -> Any:
+    """log(1 + sum_r S_r) from all log(1 + S_r).
+
+    Args:
+        parts: Tensor of shape `(r, ...)`, not negative.
+
+    Returns:
+        Tensor of shape `(...)`.
+    """
+    largest = ops.stop_gradient(ops.max(parts, axis=0))
+    one = ops.exp(-largest)
+    # Each part has a 1 of its own.
+    return largest + ops.log(one + ops.sum(ops.exp(parts - largest) - one, axis=0))

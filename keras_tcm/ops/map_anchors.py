@@ -88,7 +88,7 @@ def map_anchors(
         num_anchors, num_partners = (ops.shape(x)[0] for x in (vectors[0], vectors[-1]))
         width = ops.cast(num_partners, "float32") ** power
         size = ops.cast(ops.maximum(_BLOCK / width, 1.0), "int32")
-        return in_blocks(ops.minimum(size, num_anchors))
+        return in_blocks(ops.minimum(size, num_anchors + 1))
     width = num_partners**power
     if num_anchors * width <= _MAX_MATRIX:
         return in_one_matrix()
@@ -103,14 +103,19 @@ def _map_blocks(
     blocks: Blocks,
 ) -> Any:
     num_anchors = ops.shape(vectors[0])[0]
-    num_blocks = -(-num_anchors // blocks.size)
+    # A replica may have no anchor, for want of samples: then one of nothing is added.
+    may_be_empty = not isinstance(num_anchors, int) or num_anchors == 0
+    num_rows = num_anchors + int(may_be_empty)
+    num_blocks = -(-num_rows // blocks.size)
     places = ops.arange(num_blocks * blocks.size, dtype="int32")
     is_anchor = ops.reshape(places < num_anchors, (-1, blocks.size, 1))
-    # The last block repeats the last anchor; its copies have no gradient.
-    places = ops.minimum(places, num_anchors - 1)
+    # The last block repeats the last row; its copies have no gradient.
+    places = ops.minimum(places, num_rows - 1)
     slopes_of = function.symmetric_slopes if len(vectors) == 1 else None
 
     def split(x: Any) -> Any:
+        if may_be_empty:
+            x = ops.concatenate([x, ops.zeros((1, *x.shape[1:]), dtype=x.dtype)])
         shape = (-1, blocks.size, *x.shape[1:])
         return ops.reshape(ops.take(x, places, axis=0), shape)
 

@@ -4,11 +4,16 @@ from typing import Any
 
 from keras import ops
 
-from keras_tcm.ops.log_sum_exp import log_one_plus_sum_exp
+from keras_tcm.ops.log_sum_exp import log_one_plus_sum_exp, merge_log_one_plus
 
 
 def proxy_anchor(
-    is_target: Any, cosines: Any, weights: Any, margin: float, scale: float
+    is_target: Any,
+    cosines: Any,
+    weights: Any,
+    margin: float,
+    scale: float,
+    replicas: Any = None,
 ) -> Any:
     """Proxy-anchor loss of a batch.
 
@@ -18,6 +23,8 @@ def proxy_anchor(
         weights: Instance weights in the sums, shape `(b,)`.
         margin: Margin on the cosines.
         scale: Factor on the cosines.
+        replicas: The `Replicas` that share the batch, of which the arguments are a
+            part. Defaults to `None`: they are all of it.
 
     Returns:
         Scalar tensor.
@@ -32,5 +39,11 @@ def proxy_anchor(
     negative = ops.where(is_target, none, weights)
     pull = log_one_plus_sum_exp(-scale * (cosines - margin), positive)
     push = log_one_plus_sum_exp(scale * (cosines + margin), negative)
-    present = ops.sum(ops.cast(ops.any(positive > 0, axis=1), pull.dtype))
+    present = ops.cast(ops.any(positive > 0, axis=1), pull.dtype)
+    if replicas is not None:
+        # Of each proxy's samples, the sum of exponentials is all that others need.
+        (joined,), _ = replicas.gather([ops.stack([pull, push])[None]])
+        pull, push = (merge_log_one_plus(joined[:, number]) for number in (0, 1))
+        present = ops.cast(replicas.sum(present) > 0, pull.dtype)
+    present = ops.sum(present)
     return ops.sum(pull) / ops.maximum(present, 1.0) + ops.mean(push)

@@ -1,0 +1,44 @@
+"""Trains on one device and under `MirroredStrategy` on two logical CPUs."""
+
+import importlib.util
+import sys
+
+import scenarios
+import tensorflow as tf
+
+from keras_tcm import losses
+
+
+def peer():
+    from tensorflow_similarity.losses import MultiSimilarityLoss
+
+    from keras_tcm.interop.tensorflow_similarity import as_keras_loss
+
+    loss = as_keras_loss(MultiSimilarityLoss(reduction="sum_over_batch_size"))
+    return loss + losses.TCM(0.6, 0.1)
+
+
+def main(names):
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    device = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(cpu, [device, device])
+    # One for all: a second one would take the first one's collective operations for
+    # its own.
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    sizes = scenarios.batch_sizes(is_uneven=True)
+    runs = {name: (each, sizes) for name, each in scenarios.SCENARIOS.items()}
+    # One replica has nothing to do in the last step, the other meets the memory.
+    runs["empty replica"] = scenarios.SCENARIOS["memory"], [16, 16, 16, 1]
+    if importlib.util.find_spec("tensorflow_similarity"):
+        runs["peer"] = scenarios.Scenario(peer), sizes
+    results = {}
+    for name in names or runs:
+        one = scenarios.train(*runs[name], jit_compile=False)
+        with strategy.scope():
+            two = scenarios.train(*runs[name])
+        results[name] = scenarios.compare(one, two)
+    scenarios.report(results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
