@@ -15,8 +15,8 @@ import numpy as np
 
 from keras_tcm import TCM, datasets, evaluate_embeddings
 from keras_tcm.datasets import glyphs
-from keras_tcm.study.demo import BASE_LOSSES
-from keras_tcm.study.training import train_embedding_model
+from keras_tcm.study.grid import BASE_LOSSES
+from keras_tcm.study.training import embed, train_embedding_model
 
 # IPA Extensions to Phonetic Extensions Supplement.
 PHONETIC = (0x0250, 0x1DBF)
@@ -63,12 +63,11 @@ def main() -> None:
             if setting is not None:
                 loss = loss + setting[2] * TCM(*setting[:2])
             start = time.perf_counter()
-            model = train_embedding_model(
+            model, _ = train_embedding_model(
                 x[~is_held_out], y[~is_held_out], loss, args.steps, seed
             )
-            embeddings = model.predict(x[is_held_out], batch_size=512, verbose=0)
             result = evaluate_embeddings(
-                np.asarray(embeddings), y[is_held_out], verbose=False
+                embed(model, x[is_held_out]), y[is_held_out], verbose=False
             )
             row = {
                 "loss": args.loss,

@@ -12,21 +12,10 @@ import numpy as np
 import keras_tcm
 from keras_tcm import datasets
 from keras_tcm.evaluation import Evaluation, evaluate_embeddings
-from keras_tcm.losses import (
-    TCM,
-    EmbeddingLoss,
-    MultiSimilarity,
-    SmoothAP,
-    SupervisedContrastive,
-)
+from keras_tcm.losses import TCM
+from keras_tcm.study.grid import BASE_LOSSES
 from keras_tcm.study.report import write_report
-from keras_tcm.study.training import train_embedding_model
-
-BASE_LOSSES: dict[str, type[EmbeddingLoss]] = {
-    "smooth_ap": SmoothAP,
-    "multi_similarity": MultiSimilarity,
-    "supervised_contrastive": SupervisedContrastive,
-}
+from keras_tcm.study.training import embed, train_embedding_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +74,11 @@ def run_demo(
             flush=True,
         )
         start = time.perf_counter()
-        model = train_embedding_model(
-            x_train, y_train, loss, settings.steps, settings.seed, verbose
+        model, _ = train_embedding_model(
+            x_train, y_train, loss, settings.steps, settings.seed, verbose=verbose
         )
         seconds[name] = round(time.perf_counter() - start, 1)
-        embeddings = model.predict(x_test, batch_size=512, verbose=0)
+        embeddings = embed(model, x_test)
         evaluations[name] = evaluate_embeddings(embeddings, y_test)
 
     write_report(out, evaluations)

@@ -13,10 +13,11 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from study_runs import measures, pair, write_runs
 
 import keras_tcm_command
 from keras_tcm import Evaluation, evaluate_embeddings
-from keras_tcm.study import cli, demo, training
+from keras_tcm.study import cli, demo, runner, training
 
 REPOSITORY = pathlib.Path(keras_tcm_command.__file__).parent
 
@@ -379,6 +380,14 @@ def test_folder_in_the_way_of_an_output_file(tmp_path, capsys, name):
         (["evaluate", "a.npz", "--out", "out", "--sideways"], "--sideways"),
         (["evaluate", "a.npz", "--out", "out", "--distance", "l1"], "l1"),
         (["evaluate", "a.npz", "--out", "out", "--far-range", "0.1"], "--far-range"),
+        (["compare", "a.npz", "--out", "out"], "B.npz"),
+        (["compare", "a.npz", "b.npz"], "--out"),
+        (["compare", "a.npz", "b.npz", "--out", "out", "--beta", "x"], "--beta"),
+        (["report"], "DIR"),
+        (["study", "--out", "out"], "--preset"),
+        (["study", "--preset", "smoke"], "--out"),
+        (["study", "--preset", "huge", "--out", "out"], "huge"),
+        (["study", "--preset", "smoke", "--out", "out", "--seeds"], "--seeds"),
         (["demo", "--loss", "hinge"], "hinge"),
         (["demo", "--steps", "many"], "many"),
     ],
@@ -424,13 +433,246 @@ def test_without_matplotlib(tmp_path, capsys, monkeypatch):
     check_mistake(capsys, code, "matplotlib", "keras-tcm[viz]")
 
 
-@pytest.mark.parametrize("arguments", [[], ["demo"], ["evaluate"]])
+COMMANDS = ("demo", "evaluate", "compare", "study", "report")
+
+
+@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)])
 def test_help(capsys, arguments):
     assert run(*arguments, "--help") == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: keras-tcm")
-    for command in () if arguments else ("demo", "evaluate"):
+    for command in () if arguments else COMMANDS:
         assert command in text
+    assert "==SUPPRESS==" not in text
+
+
+# ----------------------------------------------------------------------------- compare
+
+
+def write_two(tmp_path, **changes):
+    """Archives of two models, the second of a smaller dimension."""
+    return [
+        write(tmp_path / "a.npz", embeddings=X, labels=Y),
+        write(tmp_path / "b.npz", **{"embeddings": X[:, :4], "labels": Y, **changes}),
+    ]
+
+
+def test_compare(tmp_path, capsys):
+    files = write_two(tmp_path)
+    out = tmp_path / "new" / "folder"
+    assert run("compare", *files, "--out", out) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "compare.json",
+        "table.md",
+        "utility.png",
+    ]
+    check_image(out / "utility.png")
+    record = json.loads((out / "compare.json").read_text())
+    assert record["names"] == ["A: a", "B: b"]
+    expected = []
+    for file in files:
+        with np.load(file) as arrays:
+            expected.append(evaluate_embeddings(arrays["embeddings"], arrays["labels"]))
+    change = record["changes"]["opis"]
+    assert change["first"] == pytest.approx(expected[0].opis, rel=1e-6)
+    assert change["second"] == pytest.approx(expected[1].opis, rel=1e-6)
+    low, high = change["difference"]["interval"]
+    assert low < change["difference"]["value"] < high
+    printed = capsys.readouterr()
+    table = (out / "table.md").read_text(encoding="utf-8")
+    for text in printed.out, table:
+        for word in "A: a", "B: b", "R@1", "mAP@R", "10%-OPIS", "EER", "FRR at FAR 1%":
+            assert word in text
+        assert f"{1000 * change['first']:.3f}" in text
+        assert "bootstrap over the 12 classes" in " ".join(text.split())
+    assert printed.err == ""
+    assert str(out) in printed.out.replace("\n", "")
+
+
+def test_compare_a_file_with_itself_and_with_options(tmp_path):
+    (file, _) = write_two(tmp_path)
+    out = tmp_path / "out"
+    options = ["--far-range", "0.02", "0.3", "--distance", "euclidean"]
+    options += ["--beta", "2", "--epsilon", "0.25"]
+    assert run("compare", file, file, "--out", out, *options) == 0
+    record = json.loads((out / "compare.json").read_text())
+    expected = evaluate_embeddings(
+        X, Y, far_range=(0.02, 0.3), distance="euclidean", beta=2.0, epsilon=0.25
+    )
+    change = record["changes"]["epsilon_opis"]
+    assert change["first"] == pytest.approx(expected.epsilon_opis, rel=1e-6)
+    assert change["difference"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    assert "25%-OPIS" in (out / "table.md").read_text(encoding="utf-8")
+
+
+def test_compare_with_a_gallery(tmp_path):
+    gallery = {"gallery_embeddings": GALLERY_X, "gallery_labels": GALLERY_Y}
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y, **gallery)
+    out = tmp_path / "out"
+    assert run("compare", file, file, "--out", out) == 0
+    record = json.loads((out / "compare.json").read_text())
+    expected = evaluate_embeddings(X, Y, **gallery)
+    assert record["changes"]["opis"]["first"] == pytest.approx(expected.opis, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "mentioned"),
+    [
+        ({"labels": np.roll(Y, 1)}, ["a.npz", "b.npz", "same order", "index"]),
+        ({"labels": Y.astype(str)}, ["a.npz", "b.npz", "same order", "index 0"]),
+        (
+            {"labels": Y[:-1], "embeddings": X[:-1]},
+            ["a.npz", "b.npz", "same samples", "96 and 95"],
+        ),
+        ({"labels": np.eye(12)[Y]}, ["a.npz", "b.npz", "`labels`", "shape"]),
+        ({"labels": np.int64(3)}, ["a.npz", "b.npz"]),
+        ({"embeddings": X[:-1]}, ["B: b", "`labels`", "96", "95"]),
+        ({"embeddings": with_nan_row()}, ["B: b", "`embeddings`", "index 5"]),
+        (
+            {"gallery_embeddings": GALLERY_X, "gallery_labels": GALLERY_Y},
+            ["a.npz", "b.npz", "`gallery_embeddings`"],
+        ),
+    ],
+)
+def test_mistakes_in_what_is_compared(tmp_path, capsys, changes, mentioned):
+    files = write_two(tmp_path, **changes)
+    code = run("compare", *files, "--out", tmp_path / "out")
+    check_mistake(capsys, code, *mentioned)
+
+
+def test_galleries_must_be_the_same(tmp_path, capsys):
+    files = []
+    for name, labels in ("a", GALLERY_Y), ("b", GALLERY_Y[::-1]):
+        gallery = {"gallery_embeddings": GALLERY_X, "gallery_labels": labels}
+        files.append(write(tmp_path / f"{name}.npz", embeddings=X, labels=Y, **gallery))
+    code = run("compare", *files, "--out", tmp_path / "out")
+    check_mistake(capsys, code, "a.npz", "b.npz", "`gallery_labels`", "index")
+
+
+def test_mistakes_around_compare(tmp_path, capsys):
+    files = write_two(tmp_path)
+    out = tmp_path / "out"
+    code = run("compare", files[0], tmp_path / "none.npz", "--out", out)
+    check_mistake(capsys, code, "none.npz", "No such file")
+    code = run("compare", *files, "--out", out, "--epsilon", "2")
+    check_mistake(capsys, code, "epsilon", "2.0")
+    (tmp_path / "taken").write_text("kept")
+    code = run("compare", *files, "--out", tmp_path / "taken")
+    check_mistake(capsys, code, "taken")
+    (out / "compare.json").mkdir(parents=True)
+    code = run("compare", *files, "--out", out)
+    check_mistake(capsys, code, "compare.json")
+
+
+def test_pickled_arrays_are_not_compared(tmp_path, capsys):
+    marker = tmp_path / "executed"
+    bombs = np.empty(len(Y), dtype=object)
+    bombs[:] = [Bomb(marker) for _ in Y]
+    file, _ = write_two(tmp_path)
+    np.savez(tmp_path / "bomb.npz", allow_pickle=True, embeddings=X, labels=bombs)
+    code = run("compare", file, tmp_path / "bomb.npz", "--out", tmp_path / "out")
+    check_mistake(capsys, code, "bomb.npz")
+    assert not marker.exists()
+
+
+# ---------------------------------------------------------------- study and its report
+
+
+@pytest.fixture
+def studied(tmp_path):
+    """Folder of a small study."""
+    runs = pair(measures(opis=0.004), measures(opis=0.003))
+    return write_runs(tmp_path / "study", runs)
+
+
+def test_report(studied, tmp_path, capsys):
+    out = tmp_path / "new" / "folder"
+    assert run("report", studied, "--out", out) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "study.html",
+        "study.md",
+        "utility.png",
+    ]
+    printed = capsys.readouterr()
+    assert "4.000 → 3.000" in printed.out
+    assert str(out) in printed.out.replace("\n", "")
+    assert printed.err == ""
+    assert sorted(path.name for path in studied.iterdir()) == ["runs"]
+
+
+def test_report_goes_to_the_folder_of_the_study_and_replaces_that_there(studied):
+    for _ in range(2):
+        assert run("report", studied) == 0
+    assert sorted(path.name for path in studied.iterdir()) == [
+        "runs",
+        "study.html",
+        "study.md",
+        "utility.png",
+    ]
+
+
+def test_report_without_runs(tmp_path, capsys):
+    check_mistake(capsys, run("report", tmp_path), str(tmp_path), "runs")
+    check_mistake(capsys, run("report", tmp_path / "none"), "none")
+
+
+def test_report_on_a_damaged_run(studied, capsys):
+    (studied / "runs" / "half.json").write_text('{"format": 1, "part": "comp')
+    check_mistake(capsys, run("report", studied), "half.json")
+
+
+@pytest.mark.parametrize("name", ["study.md", "study.html", "utility.png"])
+def test_folder_in_the_way_of_the_report(studied, capsys, name):
+    (studied / name).mkdir()
+    check_mistake(capsys, run("report", studied), name)
+
+
+def test_study_runs_and_reports(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def run_study(out, preset, **options):
+        calls.append((out, preset, options))
+        write_runs(out, pair(measures(opis=0.004), measures(opis=0.003)))
+
+    monkeypatch.setattr(runner, "run_study", run_study)
+    out = tmp_path / "out"
+    arguments = ["--preset", "smoke", "--out", out]
+    assert run("study", *arguments) == 0
+    assert "4.000 → 3.000" in capsys.readouterr().out
+    assert (out / "study.html").exists()
+    options = ["--data-dir", tmp_path, "--seeds", "3", "5", "--workers", "2"]
+    assert run("study", *arguments, *options) == 0
+    nothing = {"data_dir": None, "seeds": None, "workers": None}
+    given = {"data_dir": str(tmp_path), "seeds": [3, 5], "workers": 2}
+    assert calls == [(out, "smoke", nothing), (out, "smoke", given)]
+
+
+@pytest.mark.parametrize(
+    ("options", "mentioned"),
+    [
+        (["--seeds", "-1"], "seeds"),
+        (["--seeds", "1", "2", "1"], "--seeds"),
+        (["--workers", "0"], "workers"),
+    ],
+)
+def test_mistakes_in_the_options_of_the_study(tmp_path, capsys, options, mentioned):
+    code = run("study", "--preset", "smoke", "--out", tmp_path / "out", *options)
+    check_mistake(capsys, code, mentioned, options[1])
+
+
+def test_study_that_cannot_be_run(tmp_path, monkeypatch, capsys):
+    def run_study(out, preset, **options):
+        raise FileNotFoundError("no data set in nowhere")
+
+    monkeypatch.setattr(runner, "run_study", run_study)
+    code = run("study", "--preset", "paper", "--out", tmp_path / "out")
+    check_mistake(capsys, code, "no data set in nowhere")
+
+
+def test_file_in_the_way_of_the_study(tmp_path, capsys):
+    (tmp_path / "taken").write_text("kept")
+    code = run("study", "--preset", "smoke", "--out", tmp_path / "taken")
+    check_mistake(capsys, code, "taken")
 
 
 # ----------------------------------------------------------------- choice of a backend

@@ -1,0 +1,305 @@
+"""What the runs of a study say: pairs of models with and without TCM, and statistics.
+
+The two models of a pair differ in nothing but TCM: same data, network, base loss,
+steps, batches and seed. All intervals are for the mean of paired changes.
+"""
+
+import dataclasses
+import itertools
+import math
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_tcm.study.estimate import Estimate, mean_estimate
+from keras_tcm.study.run_record import RunRecord
+
+MEASURES = ("recall_at_1", "opis", "epsilon_opis")
+
+# A pair: without TCM, with TCM.
+Pair = tuple[RunRecord, RunRecord]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is trained with and without TCM.
+
+    Attributes:
+        dataset: Name of the data set.
+        backbone: Name of the network.
+        loss: Name of the base loss.
+        batch_size: Samples in a batch, where a part of the study varies it.
+        weight: Weight of TCM, where a part of the study varies it.
+    """
+
+    dataset: str
+    backbone: str
+    loss: str
+    batch_size: int | None = None
+    weight: float | None = None
+
+    def __str__(self) -> str:
+        words = [self.dataset, self.backbone, self.loss]
+        if self.batch_size is not None:
+            words.append(f"batch size {self.batch_size}")
+        if self.weight is not None:
+            words.append(f"weight {self.weight:g}")
+        return ", ".join(words)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedChange:
+    """How one measure changes with TCM, over pairs.
+
+    Attributes:
+        without: Mean without TCM.
+        with_tcm: Mean with TCM.
+        difference: Mean difference, with minus without.
+        log_ratio: Mean of `log(with / without)`.
+    """
+
+    without: float
+    with_tcm: float
+    difference: Estimate
+    log_ratio: Estimate
+
+    @property
+    def relative(self) -> Estimate:
+        """Relative change: `exp(log_ratio) - 1`."""
+        return self.log_ratio.map(math.expm1)
+
+
+def paired_change(without: Sequence[float], with_tcm: Sequence[float]) -> PairedChange:
+    """Summarise the values of pairs.
+
+    Args:
+        without: Values without TCM, above 0.
+        with_tcm: The paired values with TCM.
+
+    Returns:
+        The changes, with 95% intervals if there are at least two pairs. That of the
+        log ratio suits scores that are variances, as OPIS is: their errors grow with
+        their size, and a change by a factor means the same on every scale.
+    """
+    before, after = np.array(without), np.array(with_tcm)
+    return PairedChange(
+        without=float(before.mean()),
+        with_tcm=float(after.mean()),
+        difference=mean_estimate(after - before),
+        log_ratio=mean_estimate(np.log(after / before)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One setting with and without TCM.
+
+    Attributes:
+        setting: What is trained.
+        pairs: Pairs of runs by seed, at least one.
+        changes: Change of each of `MEASURES`.
+    """
+
+    setting: Setting
+    pairs: Mapping[int, Pair]
+    changes: Mapping[str, PairedChange]
+
+    @property
+    def example(self) -> RunRecord:
+        """A run with TCM: its configuration is that of all, but for the seed."""
+        return next(iter(self.pairs.values()))[1]
+
+    @property
+    def weight(self) -> float:
+        """Weight of TCM beside the base loss."""
+        return self.example.config["tcm"]["weight"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PartSummary:
+    """What one part of a study says.
+
+    Attributes:
+        comparisons: The settings with a pair, in order of their names.
+        missing: Runs that the others lead one to expect, in words.
+        unused: Runs without a partner.
+        num_expected: Number of settings with and without a pair.
+    """
+
+    comparisons: list[Comparison]
+    missing: list[str]
+    unused: list[RunRecord]
+    num_expected: int
+
+
+def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
+    """Pair the runs of one part of a study.
+
+    Expected are all combinations of the data sets, networks, base losses, batch sizes
+    (in the sweep) and seeds that occur, without TCM and with it. The tuning need not
+    combine everything: what occurs in it is expected with all weights and seeds.
+
+    Args:
+        records: Runs; those of other parts are passed over.
+        part: `"comparison"`, `"tuning"` or `"sweep"`.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ValueError: If two runs differ only in the file, or the runs of a setting in
+            more than TCM and the seed.
+    """
+    without: dict[tuple[Setting, int], RunRecord] = {}
+    with_tcm: dict[tuple[Setting, int], RunRecord] = {}
+    for record in records:
+        if record.part == part:
+            side = without if record.config["tcm"] is None else with_tcm
+            key = _setting(record), record.config["seed"]
+            if key in side:
+                raise ValueError(
+                    f"{side[key].path} and {record.path} must not both be there: the "
+                    "same part, setting and seed"
+                )
+            side[key] = record
+
+    seeds = sorted({seed for _, seed in (*without, *with_tcm)})
+    settings = _expected(part, {setting for setting, _ in (*without, *with_tcm)})
+    comparisons = []
+    used: set[pathlib.Path] = set()
+    # Without doubles, and in order.
+    missing: dict[str, None] = {}
+    for setting in settings:
+        base = dataclasses.replace(setting, weight=None)
+        pairs = {}
+        for seed in seeds:
+            first, second = without.get((base, seed)), with_tcm.get((setting, seed))
+            if first is None:
+                missing[f"{base}, seed {seed}, without TCM"] = None
+            if second is None:
+                missing[f"{setting}, seed {seed}, with TCM"] = None
+            if first is not None and second is not None:
+                pairs[seed] = first, second
+                used |= {first.path, second.path}
+        if pairs:
+            comparisons.append(_compare(setting, pairs))
+    runs = [*without.values(), *with_tcm.values()]
+    return PartSummary(
+        comparisons,
+        list(missing),
+        [record for record in runs if record.path not in used],
+        len(settings),
+    )
+
+
+def _setting(record: RunRecord) -> Setting:
+    config = record.config
+    return Setting(
+        config["dataset"],
+        config["backbone"],
+        config["loss"],
+        config["batch_size"] if record.part == "sweep" else None,
+        record.weight if record.part == "tuning" else None,
+    )
+
+
+def _expected(part: str, found: set[Setting]) -> list[Setting]:
+    """Settings with TCM that the found ones lead one to expect."""
+    if part == "tuning":
+        weights = {one.weight for one in found if one.weight is not None}
+        bases = {dataclasses.replace(one, weight=None) for one in found}
+        return [
+            dataclasses.replace(base, weight=weight)
+            for base in sorted(bases, key=str)
+            for weight in sorted(weights)
+        ]
+    if not found:
+        return []
+    columns = zip(*map(dataclasses.astuple, found), strict=True)
+    # A column that the part does not vary holds `None` alone.
+    values = [sorted(set(column)) for column in columns]
+    return [Setting(*combination) for combination in itertools.product(*values)]
+
+
+def _compare(setting: Setting, pairs: Mapping[int, Pair]) -> Comparison:
+    (_, example), *_ = pairs.values()
+    for seed, (before, after) in pairs.items():
+        expected = {**example.config, "seed": seed}
+        _check_same(example, after, expected)
+        _check_same(example, before, {**expected, "tcm": None})
+    changes = {
+        name: paired_change(
+            [before.measures[name] for before, _ in pairs.values()],
+            [after.measures[name] for _, after in pairs.values()],
+        )
+        for name in MEASURES
+    }
+    return Comparison(setting, pairs, changes)
+
+
+def _check_same(
+    example: RunRecord, record: RunRecord, expected: Mapping[str, Any]
+) -> None:
+    names = sorted(expected.keys() | record.config.keys())
+    differing = [
+        name
+        for name in names
+        if name not in expected
+        or name not in record.config
+        or expected[name] != record.config[name]
+    ]
+    if differing:
+        raise ValueError(
+            f"{example.path} and {record.path} must be runs of the same setting: they "
+            f"differ in {', '.join(differing)}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """In how many of several comparisons a measure changes, and which way.
+
+    Attributes:
+        better: Better on average.
+        worse: Worse on average.
+        surely_better: Better, and the interval excludes zero.
+        surely_worse: Worse, and the interval excludes zero.
+        with_interval: Comparisons that have an interval.
+    """
+
+    better: int
+    worse: int
+    surely_better: int
+    surely_worse: int
+    with_interval: int
+
+
+def count_changes(estimates: Sequence[Estimate], is_higher_better: bool) -> Count:
+    """Count improvements among the changes of a measure."""
+    sign = 1 if is_higher_better else -1
+    directions = [
+        (sign * np.sign(estimate.value), estimate.excludes_zero)
+        for estimate in estimates
+    ]
+    return Count(
+        better=sum(direction > 0 for direction, _ in directions),
+        worse=sum(direction < 0 for direction, _ in directions),
+        surely_better=sum(direction > 0 and sure for direction, sure in directions),
+        surely_worse=sum(direction < 0 and sure for direction, sure in directions),
+        with_interval=sum(estimate.interval is not None for estimate in estimates),
+    )
+
+
+def representative(comparisons: Sequence[Comparison]) -> Comparison:
+    """The comparison with the median change of OPIS; of two, that with more of a fall.
+
+    Args:
+        comparisons: At least one.
+    """
+    ordered = sorted(
+        comparisons,
+        key=lambda one: (one.changes["opis"].log_ratio.value, str(one.setting)),
+    )
+    return ordered[(len(ordered) - 1) // 2]

@@ -1,0 +1,253 @@
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+pytest.importorskip("sklearn")
+
+from keras_tcm.study import runner
+from keras_tcm.study.grid import PRESETS, Cell, Run, TCMSetting
+from keras_tcm.study.runner import choose_weight, held_out, read_run
+from keras_tcm.study.training import Recipe
+
+CELL = Cell("digits", Recipe(embedding_dim=8), "multi_similarity", 8, 8)
+
+
+def record(recall_at_1, opis):
+    return {"evaluation": {"recall": {"1": recall_at_1}, "opis": opis}}
+
+
+# ----- how settings are chosen
+
+
+def test_weight_of_the_lowest_opis_is_chosen():
+    before = record(0.9, 0.01)
+    trials = {
+        0.1: [(before, record(0.9, 0.009))],
+        0.3: [(before, record(0.91, 0.006))],
+        1.0: [(before, record(0.9, 0.008))],
+    }
+    assert choose_weight(trials) == 0.3
+
+
+def test_opis_is_averaged_as_a_ratio():
+    trials = {
+        # Halved twice: a quarter of the way on the logarithmic scale.
+        0.1: [
+            (record(0.9, 0.001), record(0.9, 0.0005)),
+            (record(0.9, 1.0), record(0.9, 0.5)),
+        ],
+        # A lower sum, but a ratio of 0.9 * 0.4 instead of 0.5 * 0.5.
+        0.3: [
+            (record(0.9, 0.001), record(0.9, 0.0009)),
+            (record(0.9, 1.0), record(0.9, 0.4)),
+        ],
+    }
+    assert choose_weight(trials) == 0.1
+
+
+def test_weights_that_cost_accuracy_are_not_chosen():
+    before = record(0.9, 0.01)
+    trials = {
+        0.1: [(before, record(0.8976, 0.009))],
+        0.3: [(before, record(0.897, 0.001))],
+    }
+    assert choose_weight(trials) == 0.1
+    # If all do, the smallest is.
+    trials[0.1] = [(before, record(0.5, 0.009))]
+    assert choose_weight(trials) == 0.1
+
+
+def test_held_out_classes_are_the_last_quarter():
+    labels = np.repeat(np.arange(10, 30), 3)
+    np.testing.assert_array_equal(
+        np.unique(labels[held_out(labels)]), np.arange(25, 30)
+    )
+
+
+def test_margins_are_the_similarities_at_the_calibration_range():
+    plain = {"evaluation": {"calibration_range": [0.2, 0.65]}}
+    assert runner._margins(plain, 0.3) == TCMSetting(0.8, 0.35, 0.3)
+
+
+# ----- the grid
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_names_of_runs_are_unique(name):
+    preset = PRESETS[name]
+    tcm = TCMSetting(0.8, 0.4, 0.3)
+    runs = [
+        Run(part, cell, setting, seed)
+        for part, cells in (
+            ("tuning", preset.tuning_cells()),
+            ("comparison", preset.cells()),
+            ("sweep", preset.sweep_cells()),
+        )
+        for cell in cells
+        for setting in (None, tcm)
+        for seed in preset.seeds
+    ]
+    assert len({run.name for run in runs}) == len(runs)
+
+
+@pytest.mark.parametrize("name", ["embedded", "paper"])
+def test_sixteen_comparisons(name):
+    preset = PRESETS[name]
+    assert len(list(preset.cells())) == 16
+    assert len(preset.seeds) >= 3
+    assert len(preset.sweep_losses) == 5
+
+
+# ----- the records
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"config": {"steps": 1}}'])
+def test_foreign_files_are_named(tmp_path, content):
+    path = tmp_path / "run.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"run\.json"):
+        read_run(path, Run("comparison", CELL, None, 0))
+
+
+def test_bad_arguments(tmp_path):
+    with pytest.raises(ValueError, match="`preset` must be one of"):
+        runner.run_study(tmp_path, "blog")
+    with pytest.raises(ValueError, match="`workers` must be"):
+        runner.run_study(tmp_path, "smoke", workers=0)
+    with pytest.raises(ValueError, match="`seeds` must be"):
+        runner.run_study(tmp_path, "smoke", seeds=[-1])
+
+
+def test_run_on_image_files(tmp_path, monkeypatch):
+    """The path of the large benchmarks: train on files, embed them in order."""
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    splits = []
+    for classes in (range(4), range(4, 8)):
+        labels = np.repeat(classes, 12)
+        paths = [tmp_path / f"{label}_{i}.png" for i, label in enumerate(labels)]
+        for path, label in zip(paths, labels, strict=True):
+            pixels = rng.integers(0, 60, (12, 14, 3)) + 20 * label
+            image.fromarray(pixels.astype("uint8")).save(path)
+        splits.append((np.array([str(path) for path in paths]), labels))
+    monkeypatch.setattr(runner.datasets, "load", lambda name, data_dir: tuple(splits))
+    runner._data.cache_clear()
+    recipe = Recipe(embedding_dim=4, image_size=8, flip=True, freeze_batch_norm=True)
+    cell = Cell("birds", recipe, "smooth_ap", 8, 8)
+    path = tmp_path / "run.json"
+    try:
+        for part, classes in (("comparison", [4, 5, 6, 7]), ("tuning", [2, 3])):
+            run = Run(part, cell, TCMSetting(0.8, 0.4, 0.3), 0)
+            written = runner.do_run(run, path, None)
+            assert written["evaluation"]["classes"] == classes
+            assert written["evaluation"]["class_counts"] == [12] * len(classes)
+            assert read_run(path, run) == written
+    finally:
+        runner._data.cache_clear()
+
+
+SCRIPT = """
+import sys
+from keras_tcm.study.runner import run_study
+
+if __name__ == "__main__":
+    run_study(sys.argv[1], "smoke", workers=1)
+"""
+
+
+def start(folder, tmp_path):
+    script = tmp_path / "study.py"
+    script.write_text(SCRIPT)
+    return subprocess.Popen(
+        [sys.executable, script, folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_and_resumed(tmp_path):
+    folder = tmp_path / "out"
+    process = start(folder, tmp_path)
+    try:
+        deadline = time.monotonic() + 240
+        while len(list(folder.glob("runs/*.json"))) < 2:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        workers = psutil.Process(process.pid).children(recursive=True)
+    finally:
+        process.kill()
+        process.communicate()
+    # Nobody is left to write.
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert alive == []
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*.json")}
+    assert 2 <= len(before) < 10
+    # Whatever was cut short has left no file that looks finished.
+    for path in before:
+        assert json.loads(path.read_text())["format"] == 1
+
+    process = start(folder, tmp_path)
+    output, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
+    after = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*")}
+    # 2 for the margins, 2 for the weight, 4 comparisons, 4 of the sweep.
+    assert len(after) == 12
+    assert all(path.suffix == ".json" for path in after)
+    assert before.items() <= after.items()
+    assert "min left" in output
+
+    # The same seed gives the same numbers, and only what is missing is done.
+    lost = (
+        folder
+        / "runs"
+        / "comparison-digits-resnet_small-multi_similarity-b8-none-seed1.json"
+    )
+    first = json.loads(lost.read_text())
+    lost.unlink()
+    output, errors = start(folder, tmp_path).communicate(timeout=200)
+    assert output.count("min left") == 1, errors
+    second = json.loads(lost.read_text())
+    for key in ("part", "config", "versions", "backend", "history", "evaluation"):
+        assert first[key] == second[key], key
+    assert set(first) == {
+        "format",
+        "part",
+        "config",
+        "versions",
+        "backend",
+        "machine",
+        "seconds",
+        "history",
+        "evaluation",
+    }
+    # Margins come from held-out training classes: 3 and 4 of the digits 0 to 4.
+    tuning = json.loads(
+        (
+            folder
+            / "runs"
+            / "tuning-digits-resnet_small-multi_similarity-b8-none-seed0.json"
+        ).read_text()
+    )
+    assert tuning["evaluation"]["classes"] == [3, 4]
+    assert first["evaluation"]["classes"] == [5, 6, 7, 8, 9]
+    near, far = tuning["evaluation"]["calibration_range"]
+    with_tcm = json.loads(
+        (
+            folder
+            / "runs"
+            / "comparison-digits-resnet_small-multi_similarity-b8-tcm0.3-seed1.json"
+        ).read_text()
+    )
+    assert with_tcm["config"]["tcm"] == {
+        "positive_margin": pytest.approx(1 - near, abs=6e-4),
+        "negative_margin": pytest.approx(1 - far, abs=6e-4),
+        "weight": 0.3,
+    }

@@ -1,0 +1,533 @@
+"""The report of a study: what it says, and that it is a page of its own."""
+
+import html.parser
+import io
+import re
+import sys
+
+import markdown_it
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+from study_runs import TCM, measures, pair, run, whole_study, write_runs
+
+matplotlib.use("Agg")
+
+from keras_tcm.study.document import (
+    Bullets,
+    Figure,
+    Heading,
+    Line,
+    Paragraph,
+    Table,
+    print_block,
+    to_html,
+    to_markdown,
+)
+from keras_tcm.study.estimate import Estimate
+from keras_tcm.study.measure import OPIS, RECALL
+from keras_tcm.study.run_record import read_runs
+from keras_tcm.study.study_report import write_study_report
+from keras_tcm.study.summary import summarize
+from keras_tcm.study.trade_off import mean_change, plot_trade_off
+
+VOID = {"meta", "img", "br"}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what a browser would see, and fails where tags do not match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.attributes, self.tables = [], []
+        self.tones = {}
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attributes]
+        if tag not in VOID:
+            self.open.append((tag, dict(attributes).get("class")))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        elif tag == "br":
+            self.tables[-1][-1][-1] += "\n"
+
+    handle_startendtag = handle_starttag
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        inside = {tag for tag, _ in self.open}
+        if "style" not in inside:
+            self.text.append(data)
+        if inside & {"td", "th"}:
+            self.tables[-1][-1][-1] += data
+        if self.open and self.open[-1][0] == "span":
+            self.tones[data] = self.open[-1][1]
+
+
+def markdown_tables(text):
+    """Rows of cells of each table."""
+    tables = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        rows = [
+            [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in block.splitlines()
+        ]
+        assert len({len(row) for row in rows}) == 1
+        assert set("".join(rows[1])) <= set("-:")
+        tables.append([rows[0], *rows[2:]])
+    return tables
+
+
+def check_image(path):
+    """A PNG that shows something."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        colors = image.convert("RGB").getcolors(2**24)
+    counts = np.array([number for number, _ in colors])
+    assert len(counts) > 20
+    assert counts.max() < 0.98 * counts.sum()
+
+
+def report(folder, runs):
+    """Markdown and parsed HTML of the report of some runs."""
+    write_runs(folder, runs)
+    write_study_report(folder, folder / "out")
+    text = (folder / "out" / "study.md").read_text(encoding="utf-8")
+    page = (folder / "out" / "study.html").read_text(encoding="utf-8")
+    return text, Page(page)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folder, Markdown and page of a study with all parts."""
+    folder = tmp_path_factory.mktemp("study")
+    return folder, *report(folder, whole_study())
+
+
+# -------------------------------------------------------------------------- whole study
+
+
+def test_files(whole):
+    folder, _, _ = whole
+    out = folder / "out"
+    figures = ["consistency.png", "trade_off.png", "utility.png"]
+    names = sorted(path.name for path in out.iterdir())
+    assert names == sorted([*figures, "study.html", "study.md"])
+    for name in figures:
+        check_image(out / name)
+
+
+def test_page_needs_nothing_else(whole):
+    _, _, page = whole
+    assert page.tags.count("img") == 3
+    for tag, name, value in page.attributes:
+        assert name in {"class", "src", "alt", "lang", "charset"}, (tag, name)
+        if name == "src":
+            assert value.startswith("data:image/png;base64,")
+    assert not {"script", "link", "iframe"} & set(page.tags)
+
+
+def test_markdown_links_the_figures(whole):
+    folder, text, _ = whole
+    linked = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert sorted(linked) == ["consistency.png", "trade_off.png", "utility.png"]
+    assert all((folder / "out" / name).exists() for name in linked)
+
+
+def test_both_forms_have_the_same_tables(whole):
+    _, text, page = whole
+    tables = [
+        [
+            [cell.replace("<br>", "\n").replace("\\*", "*") for cell in row]
+            for row in rows
+        ]
+        for rows in markdown_tables(text)
+    ]
+    assert tables == [
+        [[cell.strip() for cell in row] for row in rows] for rows in page.tables
+    ]
+
+
+def test_main_table_has_a_row_for_each_comparison(whole):
+    _, text, _ = whole
+    header, *rows = markdown_tables(text)[0]
+    assert header[:4] == ["data set", "network", "base loss", "seeds"]
+    assert [column.split(" ")[0] for column in header[4:]] == [
+        "R@1",
+        "OPIS",
+        "10%-OPIS",
+    ]
+    assert len(rows) == 8
+    assert len({tuple(row[:3]) for row in rows}) == 8
+    for row in rows:
+        for cell in row[4:]:
+            values, difference, relative = cell.split("<br>")
+            before, after = map(float, values.split(" → "))
+            sign = 1 if after > before else -1
+            assert float(difference.split()[1]) * sign > 0
+            assert difference[0] == relative[0] == ("↑" if sign > 0 else "↓")
+
+
+def test_colours_tell_better_from_worse(whole):
+    _, _, page = whole
+    for row in page.tables[0][1:]:
+        for cell, better in zip(row[4:], "↑↓↓", strict=True):
+            for line in cell.split("\n")[1:]:
+                expected = "better" if line[0] == better else "worse"
+                assert page.tones[line] == expected
+
+
+def test_settings_and_completeness(whole):
+    _, text, _ = whole
+    settings = markdown_tables(text)[2]
+    assert settings[1] == [
+        *("codes", "resnet_small", "multi_similarity"),
+        *("0.7", "0.4", "0.3", "1000", "128", "0, 1, 2"),
+    ]
+    for line in (
+        "- learning_rate: 0.002",
+        "- backend: tensorflow",
+        "- versions: keras_tcm 0.1.0, keras 3.15.1, python 3.11.9",
+        "- machine: x86_64, 1 threads",
+        "70.0 s without TCM, 72.0 s with TCM",
+        "Every combination",
+    ):
+        assert line in text
+
+
+def test_trade_off_table(whole):
+    folder, text, _ = whole
+    header, *rows = markdown_tables(text)[3]
+    assert header[3:] == ["weight 0.1", "weight 0.3", "weight 1"]
+    comparisons = summarize(read_runs(folder), "tuning").comparisons
+    chosen = [
+        one
+        for one in comparisons
+        if one.setting.loss == "smooth_ap" and one.weight == 0.3
+    ]
+    recall, opis = (
+        np.mean([getattr(one.changes[name], kind).value for one in chosen])
+        for name, kind in (("recall_at_1", "difference"), ("opis", "log_ratio"))
+    )
+    (mean,) = (row for row in rows if row[:2] == ["smooth_ap", "mean"])
+    assert mean[4] == f"R@1 {100 * recall:+.2f}<br>OPIS {np.expm1(opis):+.1%}"
+    assert len(rows) == 2 * (4 + 1)
+
+
+def test_representative_comparison_is_named(whole):
+    _, text, _ = whole
+    assert re.search(
+        r"\n\w+, \w+, \w+, seed 0: the comparison with the median relative change of "
+        "OPIS",
+        text,
+    )
+
+
+# ------------------------------------------------------------------------ small studies
+
+
+def test_cells_by_hand(tmp_path):
+    runs = pair(measures(0.80, 0.004, 0.05), measures(0.82, 0.002, 0.1), seed=0)
+    runs += pair(measures(0.70, 0.008, 0.05), measures(0.76, 0.002, 0.1), seed=1)
+    text, page = report(tmp_path, runs)
+    # t = 12.7062 with one degree of freedom, differences 2 and 6: 4 -+ 12.7062 * 2.
+    # Log ratios log(1/2) and log(1/4): -1.0397 -+ 12.7062 * 0.34657.
+    (row,) = markdown_tables(text)[0][1:]
+    assert row[3:] == [
+        "2",
+        "75.00 → 79.00<br>↑ +4.00 [-21.41, +29.41]<br>↑ +5.3%",
+        "6.000 → 2.000<br>↓ -4.000<br>↓ -64.6% [-99.6%, +2790.2%]",
+        "50.00 → 100.00<br>↑ +50.00<br>↑ +100.0% [+100.0%, +100.0%] \\*",
+    ]
+    assert page.tones["↑ +5.3%"] == "better"
+    assert page.tones["↓ -4.000"] == "better"
+    assert page.tones["↑ +50.00"] == "worse"
+
+
+def test_counts_by_hand(tmp_path):
+    runs = []
+    for number, (recall, opis) in enumerate([(0.81, 0.5), (0.796, 0.5), (0.79, 2.0)]):
+        runs += pair(
+            measures(0.8, 0.004), measures(recall, 0.004 * opis), dataset=f"d{number}"
+        )
+    text, _ = report(tmp_path, runs)
+    recall, opis, worst = markdown_tables(text)[1][1:]
+    assert recall[:5] == ["R@1", "1 of 3", "2 of 3", "no intervals", "no intervals"]
+    assert opis[:5] == ["OPIS", "2 of 3", "1 of 3", "no intervals", "no intervals"]
+    assert worst[:3] == ["10%-OPIS", "0 of 3", "0 of 3"]
+    # Mean of log(1/2), log(1/2) and log 2.
+    assert opis[5].startswith(f"↓ {100 * (2 ** (-1 / 3) - 1):+.1f}% [")
+    assert "not worse by more than 0.5 points in 2 of 3 comparisons" in text
+
+
+def test_intervals_that_exclude_zero_are_counted(tmp_path):
+    runs = []
+    for seed, noise in enumerate([0.99, 1.0, 1.01]):
+        for dataset, factor in ("a", 0.5), ("b", 2.0), ("c", 1.0):
+            runs += pair(
+                measures(opis=0.004),
+                measures(opis=0.004 * factor * noise),
+                dataset=dataset,
+                seed=seed,
+            )
+    text, _ = report(tmp_path, runs)
+    opis = markdown_tables(text)[1][2]
+    assert opis[3:5] == ["1 of 3", "1 of 3"]
+    cells = [row[5] for row in markdown_tables(text)[0][1:]]
+    assert [cell.endswith("\\*") for cell in cells] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("part", "lines"),
+    [
+        ("comparison", ["tuning", "sweep"]),
+        ("tuning", ["comparison", "sweep"]),
+        ("sweep", ["comparison", "tuning"]),
+    ],
+)
+def test_parts_without_runs_are_left_out_in_words(tmp_path, part, lines):
+    text, page = report(tmp_path, pair(measures(), measures(opis=0.003), part=part))
+    for line in lines:
+        assert f"Left out: there is no pair of {line} runs." in text
+    assert f"no pair of {part} runs" not in text
+    assert page.tags.count("img") == 1
+    figures = {"comparison": "utility", "tuning": "trade_off", "sweep": "consistency"}
+    assert [path.stem for path in (tmp_path / "out").glob("*.png")] == [figures[part]]
+
+
+def test_what_is_missing_is_listed(tmp_path):
+    runs = pair(measures(), measures(opis=0.003), seed=0)
+    runs += pair(measures(), measures(opis=0.003), seed=1, dataset="codes")
+    runs += [run(seed=2)]
+    text, _ = report(tmp_path, runs)
+    assert (
+        "- missing from the comparison: glyphs, resnet_small, smooth_ap, seed 1" in text
+    )
+    assert (
+        "- missing from the comparison: codes, resnet_small, smooth_ap, seed 0" in text
+    )
+    assert "- not used, for want of its partner: run004.json" in text
+    assert "Every combination" not in text
+
+
+def test_comparisons_without_a_pair_are_counted(tmp_path):
+    runs = pair(measures(), measures(opis=0.003))
+    runs += [run(dataset="codes")]
+    text, _ = report(tmp_path, runs)
+    assert "1 of 2 comparisons have a pair" in text
+
+
+def test_pairs_of_different_versions_are_told(tmp_path):
+    runs = pair(measures(), measures(opis=0.003))
+    runs[1]["versions"]["keras"] = "3.14.0"
+    text, _ = report(tmp_path, runs)
+    assert "keras 3.15.1 (1 runs) / 3.14.0 (1 runs)" in text
+    assert "run000.json and run001.json come from different versions" in text
+
+
+def test_settings_that_depend_on_the_network(tmp_path):
+    runs = pair(measures(), measures(opis=0.003))
+    runs += pair(
+        measures(), measures(opis=0.003), backbone="vit_tiny", learning_rate=0.001
+    )
+    text, _ = report(tmp_path, runs)
+    assert "- learning_rate: 0.002 (resnet_small), 0.001 (vit_tiny)" in text
+
+
+def test_sweep_over_several_data_sets_has_a_figure_for_each(tmp_path):
+    runs = []
+    for dataset in "glyphs", "codes":
+        runs += pair(measures(), measures(opis=0.003), part="sweep", dataset=dataset)
+    report(tmp_path, runs)
+    for number in 1, 2:
+        check_image(tmp_path / "out" / f"consistency_{number}.png")
+
+
+NASTY = "<script>alert(1)</script> | *a* `b` $x_{$ [c](d) & \"e\" 'f'\n<b>"
+
+
+def test_names_are_text_whatever_they_are(tmp_path):
+    runs = [
+        values
+        for part in ("comparison", "tuning", "sweep")
+        for values in pair(
+            measures(),
+            measures(opis=0.003),
+            part=part,
+            dataset=NASTY,
+            backbone=NASTY,
+            loss=NASTY,
+        )
+    ]
+    for values in runs:
+        values["machine"] = values["backend"] = NASTY
+        values["versions"] = {NASTY: NASTY}
+        values["config"][NASTY] = NASTY
+    text, page = report(tmp_path, runs)
+    assert not {"script", "b"} & set(page.tags)
+    assert page.tables[0][1][:3] == [NASTY] * 3
+    assert any(NASTY in part for part in page.text)
+    # Markdown in which HTML counts, as browsers get it.
+    reader = markdown_it.MarkdownIt("commonmark", {"html": True}).enable("table")
+    rendered = Page(reader.render(text))
+    assert not {"script", "b", "em", "code", "a"} & set(rendered.tags)
+    assert rendered.tables[0][1][:3] == [" ".join(NASTY.split())] * 3
+
+
+# ---------------------------------------------------------------------------- terminal
+
+
+def test_terminal_gets_the_main_table(whole, capsys):
+    folder, text, _ = whole
+    for block in write_study_report(folder, folder / "again"):
+        print_block(block)
+    printed = capsys.readouterr().out
+    for word in (
+        "codes",
+        "resnet_small",
+        "multi_similarity",
+        "R@1",
+        "10%-OPIS",
+        "8 of 8",
+    ):
+        assert word in printed
+    first = markdown_tables(text)[0][1][4].split("<br>")[0]
+    assert first in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_terminal_colours(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    print_block(
+        Table(["", "a", "b"], [["x", (Line("up", "better"),), (Line("no", "worse"),)]])
+    )
+    assert re.search(r"\x1b\[32mup", stream.getvalue())
+    assert re.search(r"\x1b\[31mno", stream.getvalue())
+
+
+def test_terminal_without_arrows(monkeypatch):
+    buffer = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
+    print_block(Table(["", "10⁻³"], [["[bold]x", (Line("↑ +1"), Line("↓ -1"))]]))
+    print_block(Paragraph("a → b"))
+    sys.stdout.flush()
+    printed = buffer.getvalue().decode("ascii")
+    assert "? +1" in printed
+    assert "a ? b" in printed
+    assert "[bold]x" in printed
+
+
+# --------------------------------------------------------------------- blocks, measures
+
+
+def test_markdown_by_hand(tmp_path):
+    blocks = [
+        Heading("Title", 1),
+        Paragraph("One\ntwo <b>."),
+        Bullets(["long_tail", "a_ *"]),
+        Table(["x", "y|z"], [["a|b", (Line("1"), Line("2", "worse"))]]),
+        Figure(tmp_path / "some.png", "What it shows"),
+    ]
+    assert to_markdown(blocks) == (
+        "# Title\n\nOne two &lt;b&gt;.\n\n- long_tail\n- a\\_ \\*\n\n"
+        "| x | y\\|z |\n| --- | ---: |\n| a\\|b | 1<br>2 |\n\n"
+        "![What it shows](some.png)\n"
+    )
+
+
+def test_html_escapes_the_title_and_descriptions(tmp_path):
+    path = tmp_path / "some.png"
+    path.write_bytes(b"png")
+    page = to_html("<i>", [Heading("<u>"), Bullets(["<s>"]), Figure(path, '"><p x="')])
+    parsed = Page(page)
+    assert not {"i", "u", "s"} & set(parsed.tags)
+    assert ("img", "alt", '"><p x="') in parsed.attributes
+    assert ("img", "src", "data:image/png;base64,cG5n") in parsed.attributes
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (RECALL.difference(Estimate(0.012, None)), Line("↑ +1.20", "better")),
+        (
+            RECALL.difference(Estimate(-0.012, (-0.02, -0.001))),
+            Line("↓ -1.20 [-2.00, -0.10] *", "worse"),
+        ),
+        (
+            RECALL.difference(Estimate(-0.012, (-0.02, -0.001)), is_brief=True),
+            Line("↓ -1.20 *", "worse"),
+        ),
+        (
+            OPIS.relative(Estimate(-0.5, (-0.75, 0.25))),
+            Line("↓ -50.0% [-75.0%, +25.0%]", "better"),
+        ),
+        (OPIS.difference(Estimate(0.0015, None)), Line("↑ +1.500", "worse")),
+        (OPIS.difference(Estimate(0.0, (0.0, 0.0))), Line("→ +0.000 [+0.000, +0.000]")),
+    ],
+)
+def test_changes_are_written_with_direction_and_tone(line, expected):
+    assert line == expected
+
+
+# --------------------------------------------------------------------- trade-off figure
+
+
+def tuning(tmp_path, changes):
+    """Comparisons of the tuning: R@1 in points and ratio of OPIS by loss and weight."""
+    runs = []
+    for number, (loss, weight, points, ratio) in enumerate(changes):
+        runs += pair(
+            measures(0.8, 0.004),
+            measures(0.8 + points / 100, 0.004 * ratio),
+            part="tuning",
+            loss=loss,
+            dataset=f"d{number}",
+            tcm={**TCM, "weight": weight},
+        )
+    return summarize(read_runs(write_runs(tmp_path, runs)), "tuning").comparisons
+
+
+def test_trade_off_figure_has_a_panel_a_loss(tmp_path):
+    comparisons = tuning(
+        tmp_path,
+        [
+            ("a$_{b", 0.1, 1.0, 0.5),
+            ("a$_{b", 0.1, 3.0, 0.125),
+            ("a$_{b", 1.0, -1.0, 0.8),
+            ("c", 0.1, 0.5, 1.5),
+        ],
+    )
+    figure = plot_trade_off(comparisons)
+    figure.canvas.draw()
+    assert [ax.get_title() for ax in figure.axes] == ["a$_{b", "c"]
+    line = figure.axes[0].lines[-1]
+    # From no change to the means of the weights: a quarter is -75%.
+    np.testing.assert_allclose(line.get_xdata(), [0, 2, -1], atol=1e-9)
+    np.testing.assert_allclose(line.get_ydata(), [0, -75, -20], atol=1e-9)
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts[:3] == ["without TCM", "weight 0.1", "weight 1"]
+    matplotlib.pyplot.close(figure)
+
+
+def test_mean_change_by_hand(tmp_path):
+    comparisons = tuning(tmp_path, [("a", 0.1, 1.0, 0.5), ("a", 0.1, 3.0, 0.125)])
+    recall, opis = mean_change(comparisons)
+    assert recall == pytest.approx(0.02)
+    assert opis == pytest.approx(-0.75)
