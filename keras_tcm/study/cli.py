@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-from keras_tcm.study.commands import compare, demo, evaluate, report, study
+from keras_tcm.study.commands import compare, demo, evaluate, report, study, toy
 from keras_tcm.study.commands.common import UsageError
 
 # Exit code for a mistake of the user's, as argparse has it.
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in demo, evaluate, compare, study, report:
+    for command in demo, evaluate, compare, study, report, toy:
         command.add_parser(commands)
     return parser
 

@@ -38,18 +38,18 @@ _TOLERATED_LOSS = 0.5
 _DPI = 120
 _METHOD = (
     "Each line compares models trained without and with TCM on the same data, from the "
-    "same seeds: the means over seeds without → with TCM, then the mean difference (of "
-    "R@1 in points), then the relative change (of OPIS, whose scale differs between "
-    "comparisons, exp(mean of the log ratio) - 1). Brackets are 95% intervals of the "
-    "mean over seeds by Student's t: for R@1 from the paired differences, for OPIS "
-    "from the paired log ratios. They tell how far the result depends on the seed, not "
-    "on the choice of the test classes. With one seed there is no interval. * marks "
-    "intervals that exclude zero. Arrows point where the value goes; R@1 is better "
-    "high, OPIS low."
+    "same seeds: the means over seeds without → with TCM, their difference (of R@1 in "
+    "points) and the relative change. Means of OPIS, whose scale differs between "
+    "comparisons, are geometric. Brackets are 95% intervals of the mean over seeds by "
+    "Student's t: for R@1 from the paired differences, for OPIS from the paired log "
+    "ratios. They tell how far the result depends on the seed, not on the choice of "
+    "the test classes. With one seed there is no interval. * marks intervals that "
+    "exclude zero. Arrows point where the value goes; R@1 is better high, OPIS low."
 )
 _METHOD_IN_SHORT = (
-    "Means over seeds without → with TCM, difference (of R@1 in points), relative "
-    "change. * marks 95% intervals that exclude zero; the report gives all of them."
+    "Means over seeds without → with TCM (geometric for OPIS), difference (of R@1 in "
+    "points), relative change. * marks 95% intervals that exclude zero; the report "
+    "gives all of them."
 )
 
 
@@ -150,14 +150,16 @@ def _names(comparison: Comparison) -> tuple[str, str, str]:
 def _change_cell(
     change: PairedChange, measure: Measure, is_brief: bool = False
 ) -> Cell:
-    without, with_tcm = map(measure.format, (change.without, change.with_tcm))
-    difference, relative = change.difference, change.relative
     if measure.is_ratio:
-        difference = Estimate(difference.value, None)
+        without, with_tcm = change.geometric_without, change.geometric_with_tcm
+        difference = Estimate(with_tcm - without, None)
+        relative = change.relative
     else:
-        relative = Estimate(difference.value / change.without, None)
+        without, with_tcm = change.without, change.with_tcm
+        difference = change.difference
+        relative = Estimate(difference.value / without, None)
     return (
-        Line(f"{without} → {with_tcm}"),
+        Line(f"{measure.format(without)} → {measure.format(with_tcm)}"),
         measure.difference(difference, is_brief),
         measure.relative(relative, is_brief),
     )
@@ -492,8 +494,8 @@ def _consistency_blocks(
 def _two_models(comparison: Comparison) -> list[tuple[bool, float, float]]:
     recall, opis = comparison.changes["recall_at_1"], comparison.changes["opis"]
     return [
-        (False, recall.without, opis.without),
-        (True, recall.with_tcm, opis.with_tcm),
+        (False, recall.without, opis.geometric_without),
+        (True, recall.with_tcm, opis.geometric_with_tcm),
     ]
 
 

@@ -56,18 +56,22 @@ class PairedChange:
     Attributes:
         without: Mean without TCM.
         with_tcm: Mean with TCM.
+        geometric_without: Geometric mean without TCM.
+        geometric_with_tcm: Geometric mean with TCM.
         difference: Mean difference, with minus without.
         log_ratio: Mean of `log(with / without)`.
     """
 
     without: float
     with_tcm: float
+    geometric_without: float
+    geometric_with_tcm: float
     difference: Estimate
     log_ratio: Estimate
 
     @property
     def relative(self) -> Estimate:
-        """Relative change: `exp(log_ratio) - 1`."""
+        """Relative change of the geometric mean: `exp(log_ratio) - 1`."""
         return self.log_ratio.map(math.expm1)
 
 
@@ -87,6 +91,8 @@ def paired_change(without: Sequence[float], with_tcm: Sequence[float]) -> Paired
     return PairedChange(
         without=float(before.mean()),
         with_tcm=float(after.mean()),
+        geometric_without=float(np.exp(np.log(before).mean())),
+        geometric_with_tcm=float(np.exp(np.log(after).mean())),
         difference=mean_estimate(after - before),
         log_ratio=mean_estimate(np.log(after / before)),
     )

@@ -9,6 +9,7 @@ import numpy as np
 from keras_tcm.study.summary import Comparison
 
 if TYPE_CHECKING:
+    import matplotlib.axes
     import matplotlib.figure
     from matplotlib.lines import Line2D
 
@@ -51,9 +52,9 @@ def plot_trade_off(comparisons: Sequence[Comparison]) -> "matplotlib.figure.Figu
     # Weights have an order, and so have these colours.
     shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.85, len(weights)))
     for ax, loss in zip(axes.flat, losses, strict=False):
-        ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+        ax.axhline(1, color="0.7", linewidth=0.8, zorder=0)
         ax.axvline(0, color="0.7", linewidth=0.8, zorder=0)
-        means = [(0.0, 0.0)]
+        means = [(0.0, 1.0)]
         for weight, color in zip(weights, shades, strict=True):
             chosen = [
                 one
@@ -62,19 +63,20 @@ def plot_trade_off(comparisons: Sequence[Comparison]) -> "matplotlib.figure.Figu
             ]
             if not chosen:
                 continue
-            places = [_in_percent(mean_change([one])) for one in chosen]
+            places = [_place([one]) for one in chosen]
             ax.scatter(*zip(*places, strict=True), s=22, color=color, alpha=0.6)
-            means.append(_in_percent(mean_change(chosen)))
+            means.append(_place(chosen))
             ax.scatter(*means[-1], s=150, color=color, edgecolors="black")
         # From no TCM through the weights.
-        ax.plot(*zip(*means, strict=True), color="0.4", linewidth=1, zorder=1)
-        ax.scatter(0, 0, s=60, marker="x", color="black", zorder=3)
+        ax.plot(*zip(*means, strict=True), color="0.4", linewidth=1, zorder=0.5)
+        ax.scatter(0, 1, s=60, marker="x", color="black", zorder=3)
         ax.set_title(loss, parse_math=False)
         ax.grid(alpha=0.25)
     for ax in axes.flat[len(losses) :]:
         ax.remove()
     figure.supxlabel("change of R@1 (points)")
-    figure.supylabel("change of OPIS (%)")
+    figure.supylabel("change of OPIS")
+    _show_large_and_small(axes[0, 0])
     figure.legend(
         handles=_legend(weights, shades),
         loc="outside right upper",
@@ -84,8 +86,24 @@ def plot_trade_off(comparisons: Sequence[Comparison]) -> "matplotlib.figure.Figu
     return figure
 
 
-def _in_percent(change: tuple[float, float]) -> tuple[float, float]:
-    return 100.0 * change[0], 100.0 * change[1]
+def _place(comparisons: Sequence[Comparison]) -> tuple[float, float]:
+    """Change of R@1 in points, and OPIS with TCM as a multiple of that without."""
+    recall, opis = mean_change(comparisons)
+    return 100.0 * recall, 1.0 + opis
+
+
+def _show_large_and_small(ax: "matplotlib.axes.Axes") -> None:
+    """Scale the axes so that a weight that ruins a model does not hide the others."""
+    ax.set_xscale("symlog", linthresh=1.0, linscale=0.5)
+    low, high = ax.get_xlim()
+    steps = (1, 3, 10, 30, 100)
+    ticks = [x for x in (*(-x for x in steps[::-1]), 0, *steps) if low <= x <= high]
+    ax.set_xticks(ticks, [f"{x:+d}" if x else "0" for x in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter(
+        lambda ratio, _: f"{ratio - 1:+.0%}" if ratio != 1 else "0%"
+    )
 
 
 def _legend(weights: Sequence[float], shades: np.ndarray) -> "list[Line2D]":

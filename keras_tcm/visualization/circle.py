@@ -18,6 +18,8 @@ BANDWIDTH = 3.0
 _NUM_ANGLES = 720
 # Height above the circle of a class whose embeddings all have one direction.
 _HEIGHT = 0.75
+# What a short name takes up.
+_NAME_SIZE = 0.18
 # Ten colours that also differ under protan-, deuter- and tritanopia:
 # Petroff 2021, "Accessible Color Sequences for Data Visualization", arXiv:2107.02270.
 _COLORS = (
@@ -93,7 +95,8 @@ def plot_circle(
         ImportError: If matplotlib is not installed.
         ValueError: If an argument has the wrong shape, is not finite or has a zero
             vector, or if a class has no mean direction because its embeddings cancel.
-        TypeError: If `labels` are no labels.
+        TypeError: If `embeddings` or `directions` are not real numbers, or `labels`
+            are no labels.
 
     Example:
 
@@ -138,11 +141,16 @@ def plot_circle(
         ax.plot(*outline, color=color, linewidth=1)
         skyline = np.maximum(skyline, radius)
     ax.plot(*circle, color="0.2", linewidth=0.8)
+    taken: list[np.ndarray] = []
     for code, name in enumerate(names):
         _draw_arrow(ax, arrows[code], _COLORS[code % len(_COLORS)])
-        # Above all hills around the place of the name.
+        # Above all hills around the place of the name, and beside no other name.
         around = circle.T @ arrows[code] > np.cos(np.radians(10))
-        _write_name(ax, (skyline[around].max() + 0.08) * arrows[code], name)
+        position = (skyline[around].max() + 0.08) * arrows[code]
+        while any(np.linalg.norm(position - other) < _NAME_SIZE for other in taken):
+            position = position + _NAME_SIZE * arrows[code]
+        taken.append(position)
+        _write_name(ax, position, name)
     return ax
 
 

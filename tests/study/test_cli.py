@@ -17,7 +17,8 @@ from study_runs import measures, pair, write_runs
 
 import keras_tcm_command
 from keras_tcm import Evaluation, evaluate_embeddings
-from keras_tcm.study import cli, demo, runner, training
+from keras_tcm.study import cli, commands, demo, runner, training
+from keras_tcm.study.grid import TCMSetting
 
 REPOSITORY = pathlib.Path(keras_tcm_command.__file__).parent
 
@@ -433,7 +434,7 @@ def test_without_matplotlib(tmp_path, capsys, monkeypatch):
     check_mistake(capsys, code, "matplotlib", "keras-tcm[viz]")
 
 
-COMMANDS = ("demo", "evaluate", "compare", "study", "report")
+COMMANDS = ("demo", "evaluate", "compare", "study", "report", "toy")
 
 
 @pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)])
@@ -641,9 +642,15 @@ def test_study_runs_and_reports(tmp_path, monkeypatch, capsys):
     assert "4.000 → 3.000" in capsys.readouterr().out
     assert (out / "study.html").exists()
     options = ["--data-dir", tmp_path, "--seeds", "3", "5", "--workers", "2"]
+    options += ["--tcm", "0.8", "0.4", "0.3"]
     assert run("study", *arguments, *options) == 0
-    nothing = {"data_dir": None, "seeds": None, "workers": None}
-    given = {"data_dir": str(tmp_path), "seeds": [3, 5], "workers": 2}
+    nothing = {"data_dir": None, "seeds": None, "workers": None, "tcm": None}
+    given = {
+        "data_dir": str(tmp_path),
+        "seeds": [3, 5],
+        "workers": 2,
+        "tcm": TCMSetting(0.8, 0.4, 0.3),
+    }
     assert calls == [(out, "smoke", nothing), (out, "smoke", given)]
 
 
@@ -658,6 +665,32 @@ def test_study_runs_and_reports(tmp_path, monkeypatch, capsys):
 def test_mistakes_in_the_options_of_the_study(tmp_path, capsys, options, mentioned):
     code = run("study", "--preset", "smoke", "--out", tmp_path / "out", *options)
     check_mistake(capsys, code, mentioned, options[1])
+
+
+@pytest.mark.parametrize(
+    ("values", "mentioned"),
+    [
+        (("1.1", "0.4", "0.3"), "POSITIVE_MARGIN=1.1"),
+        (("0.4", "0.8", "0.3"), "NEGATIVE_MARGIN=0.8"),
+        (("0.8", "0.4", "0"), "WEIGHT=0.0"),
+    ],
+)
+def test_mistakes_in_the_margins_of_the_study(tmp_path, capsys, values, mentioned):
+    code = run("study", "--preset", "smoke", "--out", tmp_path, "--tcm", *values)
+    check_mistake(capsys, code, mentioned)
+
+
+def test_toy(tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(commands.toy, "run_toy", lambda *given: calls.append(given))
+    assert run("toy", "--out", tmp_path / "out", "--data", "digits", "--seed", "4") == 0
+    assert calls == [(tmp_path / "out", "digits", 4)]
+    assert "Written to" in capsys.readouterr().out
+
+
+def test_mistakes_in_the_options_of_the_toy(tmp_path, capsys):
+    code = run("toy", "--out", tmp_path, "--seed", "-1")
+    check_mistake(capsys, code, "seed", "-1")
 
 
 def test_study_that_cannot_be_run(tmp_path, monkeypatch, capsys):

@@ -248,11 +248,11 @@ def test_cells_by_hand(tmp_path):
     assert row[3:] == [
         "2",
         "75.00 → 79.00<br>↑ +4.00 [-21.41, +29.41]<br>↑ +5.3%",
-        "6.000 → 2.000<br>↓ -4.000<br>↓ -64.6% [-99.6%, +2790.2%]",
+        "5.657 → 2.000<br>↓ -3.657<br>↓ -64.6% [-99.6%, +2790.2%]",
         "50.00 → 100.00<br>↑ +50.00<br>↑ +100.0% [+100.0%, +100.0%] \\*",
     ]
     assert page.tones["↑ +5.3%"] == "better"
-    assert page.tones["↓ -4.000"] == "better"
+    assert page.tones["↓ -3.657"] == "better"
     assert page.tones["↑ +50.00"] == "worse"
 
 
@@ -389,7 +389,8 @@ def test_names_are_text_whatever_they_are(tmp_path):
 # ---------------------------------------------------------------------------- terminal
 
 
-def test_terminal_gets_the_main_table(whole, capsys):
+def test_terminal_gets_the_main_table(whole, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     folder, text, _ = whole
     for block in write_study_report(folder, folder / "again"):
         print_block(block)
@@ -517,9 +518,9 @@ def test_trade_off_figure_has_a_panel_a_loss(tmp_path):
     figure.canvas.draw()
     assert [ax.get_title() for ax in figure.axes] == ["a$_{b", "c"]
     line = figure.axes[0].lines[-1]
-    # From no change to the means of the weights: a quarter is -75%.
+    # From no change to the means of the weights: OPIS as a multiple of that without.
     np.testing.assert_allclose(line.get_xdata(), [0, 2, -1], atol=1e-9)
-    np.testing.assert_allclose(line.get_ydata(), [0, -75, -20], atol=1e-9)
+    np.testing.assert_allclose(line.get_ydata(), [1, 0.25, 0.8])
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts[:3] == ["without TCM", "weight 0.1", "weight 1"]

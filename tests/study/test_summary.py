@@ -69,6 +69,8 @@ def test_paired_change_by_hand():
     # Log ratios log(1/2) and log(1/8): their mean is log(1/4).
     change = paired_change([2.0, 8.0], [1.0, 1.0])
     assert (change.without, change.with_tcm) == (5, 1)
+    assert change.geometric_without == pytest.approx(4)
+    assert change.geometric_with_tcm == pytest.approx(1)
     assert change.difference.value == -4
     assert change.log_ratio.value == pytest.approx(math.log(0.25))
     assert change.relative.value == pytest.approx(-0.75)

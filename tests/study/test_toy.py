@@ -60,7 +60,7 @@ def test_record(run):
 
 def test_a_seed_gives_the_same_numbers(run):
     """The second model once more, on its own."""
-    settings = toy.ToySettings(seed=3, steps=STEPS)
+    settings = toy.ToySettings(toy.LEARNING_RATES["digits"], seed=3, steps=STEPS)
     _, train, (x_test, y_test) = toy.load_data("digits")
     tcm = keras_tcm.TCM(settings.positive_margin, settings.negative_margin)
     arc_face = keras_tcm.losses.ArcFace(

@@ -239,6 +239,15 @@ def test_names_do_not_cover_the_hills():
             assert np.hypot(*nearest) > 1.7
 
 
+def test_names_of_classes_in_one_place_do_not_cover_each_other():
+    ax = plot_circle(points([60.0, 60.5, 61.0, 60.0]), list("abcd"))
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    assert len(boxes) == 4
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
 def test_given_axes_are_drawn_on():
     _, (left, right) = plt.subplots(1, 2)
     before = plt.get_fignums()
