@@ -1,12 +1,13 @@
 """Arrays that are generated once and kept in a file."""
 
 import os
-import uuid
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from keras_tcm.files import replacing
 
 Arrays = dict[str, np.ndarray]
 
@@ -37,7 +38,9 @@ def cached_arrays(
     except Exception:  # A missing, foreign or damaged file fails in many ways.
         arrays = generate()
     try:
-        _write(path, arrays)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, open(partial, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         warnings.warn(
             f"{path} could not be written ({error}); the data will be generated "
@@ -52,15 +55,3 @@ def _folder(data_dir: str | os.PathLike[str] | None) -> Path:
         return Path(data_dir).expanduser()
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "keras_tcm"
-
-
-def _write(path: Path, arrays: Arrays) -> None:
-    """Writes under another name and renames: readers never see half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(partial, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Exact evaluation of embeddings over all pairs."""
 
+from keras_tcm.evaluation.error_rates import ErrorRates as ErrorRates
 from keras_tcm.evaluation.errors import UndefinedError as UndefinedError
 from keras_tcm.evaluation.evaluate_embeddings import (
     evaluate_embeddings as evaluate_embeddings,

@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from keras_tcm.evaluation.distance import from_cosine, to_cosine
+from keras_tcm.evaluation.distance import DISTANCES, from_cosine, to_cosine
 from keras_tcm.evaluation.distribution import (
     NUM_STEPS,
     STEPS_PER_UNIT,
@@ -14,6 +16,12 @@ from keras_tcm.evaluation.distribution import (
     accepted_steps,
 )
 from keras_tcm.evaluation.errors import UndefinedError
+from keras_tcm.validation import (
+    check_choice,
+    check_integer,
+    check_number,
+    check_range,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +32,16 @@ class Thresholds:
         bounds: The calibration range.
         calibration: Distances spread evenly over it.
         points: Threshold in steps for each FAR target, or `None` if unresolved.
-        cuts: Largest distance in steps that each of `calibration`, and then each of
-            `points`, accepts.
+        between: Distances between the calibration range and the outermost points, as
+            dense as `calibration`.
+        cuts: Largest distance in steps that each of `calibration`, then each of
+            `points`, and then each of `between`, accepts.
     """
 
     bounds: tuple[float, float]
     calibration: np.ndarray
     points: list[int | None]
+    between: np.ndarray
     cuts: np.ndarray
 
 
@@ -71,8 +82,13 @@ class Definition:
         calibration = np.linspace(*bounds, self.num_thresholds)
         points = [_operating_steps(negative, target) for target in self.far_targets]
         point_cuts = [0 if point is None else point + TIE_STEPS for point in points]
-        cuts = np.minimum([*self._cuts(calibration), *point_cuts], NUM_STEPS - 1)
-        return Thresholds(bounds, calibration, points, cuts)
+        # At the largest distance every pair is accepted: that is no end of a range.
+        inside = [point for point in points if point not in (None, NUM_STEPS - 1)]
+        between = _between(calibration, [self.distance_of(point) for point in inside])
+        cuts = [*self._cuts(calibration), *point_cuts, *self._cuts(between)]
+        return Thresholds(
+            bounds, calibration, points, between, np.minimum(cuts, NUM_STEPS - 1)
+        )
 
     def distance_of(self, steps: int) -> float:
         """Distance of the measure that was asked for."""
@@ -115,6 +131,78 @@ class Definition:
                 "instead"
             )
         return bounds[0], bounds[1]
+
+
+def _between(calibration: np.ndarray, points: list[float]) -> np.ndarray:
+    """Distances from the calibration range out to the farthest points, without both."""
+    low, high = calibration[0], calibration[-1]
+    step = calibration[1] - low
+    parts = []
+    for near, far in ((low, min([low, *points])), (high, max([high, *points]))):
+        # A narrow range does not ask for any number of thresholds beside it.
+        num_steps = min(math.ceil(abs(near - far) / step), len(calibration))
+        parts.append(np.linspace(near, far, num_steps + 1)[1:-1])
+    return np.concatenate(parts)
+
+
+def make_definition(
+    far_range: Any,
+    frr_range: Any,
+    calibration_range: Any,
+    beta: Any,
+    epsilon: Any,
+    distance: Any,
+    num_thresholds: Any,
+    far_targets: Any,
+) -> Definition:
+    """Check the arguments of `evaluate_embeddings` that say what to measure."""
+    far_range = _check_far_range(far_range)
+    if frr_range is not None and calibration_range is not None:
+        raise ValueError(
+            "`frr_range` and `calibration_range` must not both be given. "
+            f"Received: frr_range={frr_range}, calibration_range={calibration_range}"
+        )
+    if frr_range is not None:
+        frr_range = check_range("frr_range", frr_range, 0, 1)
+    if calibration_range is not None:
+        calibration_range = check_range("calibration_range", calibration_range, 0, 2)
+    check_choice("distance", distance, DISTANCES)
+    return Definition(
+        far_range,
+        frr_range,
+        calibration_range,
+        check_number("beta", beta, 0, open_low=True),
+        check_number("epsilon", epsilon, 0, 1, open_low=True, open_high=True),
+        distance,
+        check_integer("num_thresholds", num_thresholds, 2),
+        _check_far_targets(far_targets),
+    )
+
+
+def _check_far_range(far_range: Any) -> tuple[float, float]:
+    low, high = check_range("far_range", far_range, 0, 1)
+    if low == 0:
+        raise ValueError(
+            "`far_range` must be above 0: no number of negative pairs resolves a FAR "
+            f"of 0. Received: far_range={far_range}"
+        )
+    return low, high
+
+
+def _check_far_targets(far_targets: Any) -> tuple[float, ...]:
+    return tuple(
+        check_number("far_targets", target, 0, 1, open_low=True)
+        for target in check_several("far_targets", far_targets, "numbers")
+    )
+
+
+def check_several(name: str, values: Any, kind: str) -> tuple[Any, ...]:
+    """Return several values as a tuple."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"`{name}` must be a sequence of {kind}. Received: {name}={values!r}"
+        )
+    return tuple(values)
 
 
 def equal_error_rate(positive: Distribution, negative: Distribution) -> float:

@@ -2,30 +2,32 @@
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from keras_tcm.evaluation.definition import Definition, equal_error_rate
-from keras_tcm.evaluation.distance import DISTANCES
-from keras_tcm.evaluation.distribution import TIE_STEPS, Distribution
+from keras_tcm.evaluation.definition import (
+    Definition,
+    Thresholds,
+    check_several,
+    equal_error_rate,
+    make_definition,
+)
+from keras_tcm.evaluation.distribution import NUM_STEPS, TIE_STEPS, Distribution
+from keras_tcm.evaluation.error_rates import ErrorRates
 from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
 from keras_tcm.evaluation.executors import ClientExecutor
-from keras_tcm.evaluation.inputs import check_inputs
+from keras_tcm.evaluation.inputs import Inputs, check_inputs
+from keras_tcm.evaluation.pairs import Pairs
 from keras_tcm.evaluation.precision import full_precision
 from keras_tcm.evaluation.relevance_labels import check_relevance, has_single_labels
 from keras_tcm.evaluation.sampling_error import SamplingError
 from keras_tcm.evaluation.tile_walk import Progress
 from keras_tcm.labels import label_array
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
-from keras_tcm.validation import (
-    check_choice,
-    check_integer,
-    check_number,
-    check_range,
-)
+from keras_tcm.validation import check_choice, check_integer
 
 # With verbose="auto", a progress bar appears from this many pairs on (some seconds).
 _LONG_RUN_PAIRS = 10**9
@@ -177,22 +179,17 @@ def evaluate_embeddings(
         - [Zhang et al., ICLR 2024](https://arxiv.org/abs/2307.04047)
         - [Musgrave et al., ECCV 2020](https://arxiv.org/abs/2003.08505) (mAP@R)
     """
-    far_range = _check_far_range(far_range)
-    if frr_range is not None and calibration_range is not None:
-        raise ValueError(
-            "`frr_range` and `calibration_range` must not both be given. "
-            f"Received: frr_range={frr_range}, calibration_range={calibration_range}"
-        )
-    if frr_range is not None:
-        frr_range = check_range("frr_range", frr_range, 0, 1)
-    if calibration_range is not None:
-        calibration_range = check_range("calibration_range", calibration_range, 0, 2)
-    beta = check_number("beta", beta, 0, open_low=True)
-    epsilon = check_number("epsilon", epsilon, 0, 1, open_low=True, open_high=True)
-    check_choice("distance", distance, DISTANCES)
-    num_thresholds = check_integer("num_thresholds", num_thresholds, 2)
+    definition = make_definition(
+        far_range,
+        frr_range,
+        calibration_range,
+        beta,
+        epsilon,
+        distance,
+        num_thresholds,
+        far_targets,
+    )
     recall_at = _check_recall_at(recall_at)
-    far_targets = _check_far_targets(far_targets)
     relevance = check_relevance(relevance)
     if max_pairs is not None:
         max_pairs = check_integer("max_pairs", max_pairs, 1)
@@ -213,46 +210,56 @@ def evaluate_embeddings(
                 f"which one process compares all pairs. Received: client={client!r}"
             )
     check_choice("verbose", verbose, (True, False, "auto"))
-    definition = Definition(
-        far_range,
-        frr_range,
-        calibration_range,
-        beta,
-        epsilon,
-        distance,
-        num_thresholds,
-        far_targets,
-    )
 
     inputs = check_inputs(
         embeddings, labels, gallery_embeddings, gallery_labels, relevance
     )
     if max_pairs is not None and max_pairs >= inputs.num_pairs:
         max_pairs = None
-    new_progress = functools.partial(_progress, max_pairs or inputs.num_pairs, verbose)
+    new_progress = functools.partial(
+        progress_bar, max_pairs or inputs.num_pairs, verbose
+    )
     with full_precision():
         pairs = inputs.pairs(
             recall_at, max_pairs, seed, block_size, executor, new_progress
         )
-        pairs.count(definition)
-        positive, negative = pairs.positive, pairs.negative
-        chosen = definition.thresholds(positive, negative)
-        cuts, places = np.unique(chosen.cuts, return_inverse=True)
-        positives_accepted, negatives_accepted = (
-            counts[:, places] for counts in pairs.accepted(cuts)
-        )
-        hits, average_precision = pairs.retrieval()
-        error = pairs.sampling_error(definition, chosen)
+        return evaluate_pairs(inputs, pairs, definition, recall_at)[0]
 
+
+def evaluate_pairs(
+    inputs: Inputs, pairs: Pairs, definition: Definition, recall_at: Sequence[int]
+) -> tuple[Evaluation, np.ndarray, np.ndarray]:
+    """Compare pairs, and measure what `definition` asks for.
+
+    Args:
+        inputs: What the pairs are made of.
+        pairs: The pairs, not counted yet.
+        definition: What to measure.
+        recall_at: Values of k for R@k, as the pairs were told.
+
+    Returns:
+        The evaluation, and what `pairs.retrieval` returns.
+    """
+    pairs.count(definition)
+    positive, negative = pairs.positive, pairs.negative
+    chosen = definition.thresholds(positive, negative)
+    cuts, places = np.unique(chosen.cuts, return_inverse=True)
+    positives_accepted, negatives_accepted = (
+        counts[:, places] for counts in pairs.accepted(cuts)
+    )
+    hits, average_precision = pairs.retrieval()
+    error = pairs.sampling_error(definition, chosen)
+
+    size = definition.num_thresholds
     utility = utility_curves(
-        positives_accepted[:, :num_thresholds],
+        positives_accepted[:, :size],
         pairs.num_positives,
-        negatives_accepted[:, :num_thresholds],
+        negatives_accepted[:, :size],
         pairs.num_negatives,
-        beta,
+        definition.beta,
     )
     per_class = opis_per_class(utility)
-    epsilon_score = epsilon_opis(utility, epsilon)
+    epsilon_score = epsilon_opis(utility, definition.epsilon)
     standard_errors: dict[str, float] | None = None
     if error is not None:
         per_class = per_class - error.opis_bias
@@ -271,14 +278,15 @@ def evaluate_embeddings(
             chosen.points[number],
             positive,
             negative,
-            frr[:, num_thresholds + number],
-            far[:, num_thresholds + number],
+            frr[:, size + number],
+            far[:, size + number],
             error,
         )
-        for number in range(len(far_targets))
+        for number in range(len(definition.far_targets))
     )
+    error_rates = _error_rates(chosen, operating_points, positive, negative, frr, far)
     recall = hits.mean(axis=0).tolist()
-    return Evaluation(
+    evaluation = Evaluation(
         opis=float(per_class.mean()),
         epsilon_opis=epsilon_score,
         opis_per_class=per_class,
@@ -295,43 +303,20 @@ def evaluate_embeddings(
         num_excluded_classes=pairs.num_excluded,
         num_positive_pairs=positive.size,
         num_negative_pairs=pairs.num_negative_pairs,
-        distance=distance,
-        beta=beta,
-        epsilon=epsilon,
+        distance=definition.distance,
+        beta=definition.beta,
+        epsilon=definition.epsilon,
         standard_errors=standard_errors,
+        error_rates=error_rates,
     )
-
-
-def _check_far_range(far_range: Any) -> tuple[float, float]:
-    low, high = check_range("far_range", far_range, 0, 1)
-    if low == 0:
-        raise ValueError(
-            "`far_range` must be above 0: no number of negative pairs resolves a FAR "
-            f"of 0. Received: far_range={far_range}"
-        )
-    return low, high
+    return evaluation, hits, average_precision
 
 
 def _check_recall_at(recall_at: Any) -> tuple[int, ...]:
-    values = _check_several("recall_at", recall_at, "integers")
+    values = check_several("recall_at", recall_at, "integers")
     if not values:
         raise ValueError("`recall_at` must not be empty. Received: recall_at=()")
     return tuple(check_integer("recall_at", k, 1) for k in values)
-
-
-def _check_far_targets(far_targets: Any) -> tuple[float, ...]:
-    return tuple(
-        check_number("far_targets", target, 0, 1, open_low=True)
-        for target in _check_several("far_targets", far_targets, "numbers")
-    )
-
-
-def _check_several(name: str, values: Any, kind: str) -> tuple[Any, ...]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise TypeError(
-            f"`{name}` must be a sequence of {kind}. Received: {name}={values!r}"
-        )
-    return tuple(values)
 
 
 def _operating_point(
@@ -361,7 +346,33 @@ def _operating_point(
     )
 
 
-def _progress(num_pairs: int, verbose: bool | str) -> Progress | None:
+def _error_rates(
+    chosen: Thresholds,
+    points: Sequence[OperatingPoint],
+    positive: Distribution,
+    negative: Distribution,
+    per_class_frr: np.ndarray,
+    per_class_far: np.ndarray,
+) -> ErrorRates:
+    point_thresholds = [point.threshold for point in points]
+    distances = np.concatenate([chosen.calibration, point_thresholds, chosen.between])
+    # Without unresolved points, which are NaN, and those at the largest distance, which
+    # would stretch the range.
+    is_used = chosen.cuts < NUM_STEPS - 1
+    is_used[: len(chosen.calibration)] = True
+    _, places = np.unique(np.where(is_used, distances, np.nan), return_index=True)
+    places = places[~np.isnan(distances[places])]
+    cuts = chosen.cuts[places]
+    return ErrorRates(
+        thresholds=distances[places],
+        far=negative.share_up_to(cuts),
+        frr=1.0 - positive.share_up_to(cuts),
+        per_class_far=per_class_far[:, places].astype(np.float32),
+        per_class_frr=per_class_frr[:, places].astype(np.float32),
+    )
+
+
+def progress_bar(num_pairs: int, verbose: bool | str) -> Progress | None:
     """Make what a walk over some pairs reports to."""
     if not (num_pairs >= _LONG_RUN_PAIRS if verbose == "auto" else verbose):
         return None

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from keras_tcm.evaluation.error_rates import ErrorRates
 from keras_tcm.labels import label_array
 
 _FORMAT = "keras_tcm.Evaluation"
@@ -76,6 +77,8 @@ class Evaluation:
         standard_errors: Where pairs were sampled, the standard errors of `"opis"`,
             `"epsilon_opis"`, `"eer"`, `"map_at_r"` and `"recall_at_1"` (and the other
             k). `None` if all pairs were compared.
+        error_rates: FAR and FRR, in all and of each class, at many thresholds: see
+            `ErrorRates`. `None` in results that an earlier version saved.
 
     Example:
 
@@ -104,6 +107,7 @@ class Evaluation:
     beta: float
     epsilon: float
     standard_errors: dict[str, float] | None = None
+    error_rates: ErrorRates | None = None
 
     def summary(self) -> str:
         """Describe the result in a few lines of text."""
@@ -169,6 +173,7 @@ class Evaluation:
         values["operating_points"] = [
             dataclasses.asdict(point) for point in self.operating_points
         ]
+        values["error_rates"] = self.error_rates and self.error_rates.to_dict()
         return {"format": _FORMAT, **_to_json(values)}
 
     def save(self, path: str | os.PathLike) -> None:
@@ -183,17 +188,34 @@ class Evaluation:
         Raises:
             ValueError: If the file does not hold one.
         """
-        names = {"format", *(field.name for field in dataclasses.fields(cls))}
         try:
             with open(path, encoding="utf-8") as file:
-                values = json.load(file)
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            values = None
-        is_evaluation = isinstance(values, dict) and values.keys() == names
-        if not is_evaluation or values.pop("format") != _FORMAT:
+                return cls.from_dict(json.load(file))
+        except ValueError:
             raise ValueError(
                 f"`path` must be a file that `Evaluation.save` wrote. "
                 f"Received: path={os.fspath(path)!r}"
+            ) from None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a result of what `to_dict` returned, also by way of JSON.
+
+        Raises:
+            ValueError: If it is anything else.
+        """
+        names = {"format", *(field.name for field in dataclasses.fields(cls))}
+        if not isinstance(values, dict) or values.keys() | {"error_rates"} != names:
+            found = list(values) if isinstance(values, dict) else values
+            raise ValueError(
+                "`values` must be what `Evaluation.to_dict` returns. "
+                f"Received: {found!r:.200}"
+            )
+        values = dict(values)
+        found = values.pop("format")
+        if found != _FORMAT:
+            raise ValueError(
+                f"`values` must have the format {_FORMAT!r}. Received: {found!r}"
             )
         for name in ("opis_per_class", "thresholds", "utility", "class_counts"):
             values[name] = np.asarray(values[name])
@@ -202,8 +224,10 @@ class Evaluation:
         values["recall"] = {int(k): value for k, value in values["recall"].items()}
         errors = values["standard_errors"]
         values["standard_errors"] = errors and _load_errors(errors)
+        rates = values.get("error_rates")
+        values["error_rates"] = rates and ErrorRates.from_dict(rates)
         values["operating_points"] = tuple(
-            _load_operating_point(point) for point in values["operating_points"]
+            _load_operating_point(dict(point)) for point in values["operating_points"]
         )
         return cls(**values)
 

@@ -33,8 +33,29 @@ def utility_curves(
     >>> utility_curves(np.array([[1]]), np.array([2]), np.array([[0]]), np.array([4]))
     array([[0.66666667]])
     """
-    sensitivity = positives_accepted / num_positives[:, None]
-    specificity = 1.0 - negatives_accepted / num_negatives[:, None]
+    return f_beta(
+        positives_accepted / num_positives[:, None],
+        1.0 - negatives_accepted / num_negatives[:, None],
+        beta,
+    )
+
+
+def f_beta(sensitivity: np.ndarray, specificity: np.ndarray, beta: float) -> np.ndarray:
+    """Weighted harmonic mean of two rates.
+
+    Args:
+        sensitivity: Shares of accepted positive pairs.
+        specificity: Shares of rejected negative pairs, of the same shape.
+        beta: Weight of the sensitivity; above 1 favours it.
+
+    Returns:
+        Float64 array of the same shape with values in [0, 1]; 0 where both are 0.
+
+    Example:
+
+    >>> f_beta(np.array([0.5]), np.array([1.0]), 1.0)
+    array([0.66666667])
+    """
     numerator = (1.0 + beta**2) * specificity * sensitivity
     denominator = beta**2 * specificity + sensitivity
     return np.divide(

@@ -1,20 +1,26 @@
 """What each class contributes to the measures of an evaluation."""
 
 import dataclasses
+import functools
 from typing import Any, Self
 
 import numpy as np
 
-from keras_tcm.evaluation import Evaluation, evaluate_embeddings
+from keras_tcm.evaluation import Evaluation
+from keras_tcm.evaluation.definition import make_definition
+from keras_tcm.evaluation.evaluate_embeddings import evaluate_pairs, progress_bar
 from keras_tcm.evaluation.inputs import check_inputs
 from keras_tcm.evaluation.precision import full_precision
 from keras_tcm.ops.curves import mean_over_range, num_worst_classes
-from keras_tcm.study.report import FAR_TARGET
+from keras_tcm.study.evaluation_report import FAR_TARGET
 
 # FARs at which the classes' rates are known; between them they are interpolated. The
 # last point accepts everything, so that FAR and FRR cross.
 _FARS = (*np.geomspace(0.001, 0.5, 100).tolist(), 1.0)
 _FAR_TARGETS = (0.001, FAR_TARGET, 0.1)
+# As by default in `evaluate_embeddings`.
+_NUM_THRESHOLDS = 101
+_RECALL_AT = (1, 2, 4, 8)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,29 +59,37 @@ class ClassFigures:
         labels: Any,
         gallery_embeddings: Any,
         gallery_labels: Any,
-        **options: Any,
+        far_range: tuple[float, float] = (0.01, 0.1),
+        beta: float = 1.0,
+        epsilon: float = 0.1,
+        distance: str = "cosine",
     ) -> Self:
         """Evaluate embeddings; see `evaluate_embeddings` for the arguments."""
-        samples = (embeddings, labels, gallery_embeddings, gallery_labels)
-        evaluation = evaluate_embeddings(
-            embeddings,
-            labels,
-            gallery_embeddings=gallery_embeddings,
-            gallery_labels=gallery_labels,
-            far_targets=(*_FAR_TARGETS, *_FARS),
-            **options,
+        definition = make_definition(
+            far_range,
+            None,
+            None,
+            beta,
+            epsilon,
+            distance,
+            _NUM_THRESHOLDS,
+            (*_FAR_TARGETS, *_FARS),
         )
-        inputs = check_inputs(*samples, None)
+        inputs = check_inputs(
+            embeddings, labels, gallery_embeddings, gallery_labels, None
+        )
         with full_precision():
             pairs = inputs.pairs(
-                ks=(1,),
+                _RECALL_AT,
                 max_pairs=None,
                 seed=0,
                 block_size=None,
                 executor=None,
-                new_progress=lambda: None,
+                new_progress=functools.partial(progress_bar, inputs.num_pairs, "auto"),
             )
-            hits, average_precision = pairs.retrieval()
+            evaluation, hits, average_precision = evaluate_pairs(
+                inputs, pairs, definition, _RECALL_AT
+            )
         # The queries come class by class.
         classes = np.repeat(np.arange(len(pairs.class_counts)), pairs.class_counts)
         points = evaluation.operating_points

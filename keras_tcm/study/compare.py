@@ -13,8 +13,8 @@ from keras_tcm.evaluation import Evaluation
 from keras_tcm.study.class_figures import ClassFigures
 from keras_tcm.study.document import Block, Cell, Paragraph, Table, to_markdown
 from keras_tcm.study.estimate import CONFIDENCE, Estimate, student_t_quantile
+from keras_tcm.study.evaluation_report import FAR_TARGET
 from keras_tcm.study.measure import OPIS, RECALL, Measure, epsilon_opis_measure
-from keras_tcm.study.report import FAR_TARGET
 from keras_tcm.validation import check_integer
 
 # Resamples that are drawn at a time, times classes.
@@ -202,19 +202,22 @@ def compare_embeddings(
     seed = check_integer("seed", seed, 0)
     if names[0] == names[1]:
         raise ValueError(f"`names` must differ. Received: names={names}")
-    options = {
-        "far_range": far_range,
-        "beta": beta,
-        "epsilon": epsilon,
-        "distance": distance,
-    }
     figures = []
     for name, x, gallery in zip(
         names, (first, second), (first_gallery, second_gallery), strict=True
     ):
         try:
             figures.append(
-                ClassFigures.of(x, labels, gallery, gallery_labels, **options)
+                ClassFigures.of(
+                    x,
+                    labels,
+                    gallery,
+                    gallery_labels,
+                    far_range,
+                    beta,
+                    epsilon,
+                    distance,
+                )
             )
         except (ValueError, TypeError) as error:
             raise type(error)(f"{name}: {error}") from error

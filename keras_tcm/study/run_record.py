@@ -4,14 +4,13 @@ import dataclasses
 import json
 import math
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 from keras_tcm.evaluation import Evaluation
 
 PARTS = ("comparison", "tuning", "sweep")
-_FORMAT = 1
+FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +27,7 @@ class RunRecord:
         seconds: How long the training took.
         measures: `"recall_at_1"`, `"opis"` and `"epsilon_opis"`, all above 0.
         epsilon: Share of classes that count as worst.
+        calibration_range: Distances at which the global FAR bounds the range of OPIS.
     """
 
     path: pathlib.Path
@@ -39,6 +39,7 @@ class RunRecord:
     seconds: float
     measures: Mapping[str, float]
     epsilon: float
+    calibration_range: tuple[float, float]
 
     @property
     def weight(self) -> float | None:
@@ -49,13 +50,10 @@ class RunRecord:
     def evaluation(self) -> Evaluation:
         """Read the whole evaluation from the file."""
         values = json.loads(self.path.read_text(encoding="utf-8"))["evaluation"]
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder, self.path.name)
-            path.write_text(json.dumps(values), encoding="utf-8")
-            try:
-                return Evaluation.load(path)
-            except (ValueError, TypeError, KeyError):
-                raise _error(self.path, "`evaluation` is damaged") from None
+        try:
+            return Evaluation.from_dict(values)
+        except (ValueError, TypeError, KeyError):
+            raise _error(self.path, "`evaluation` is damaged") from None
 
 
 def read_runs(directory: pathlib.Path) -> list[RunRecord]:
@@ -77,7 +75,7 @@ def read_runs(directory: pathlib.Path) -> list[RunRecord]:
             f"`directory` must hold runs of a study, runs/*.json. "
             f"Received: directory={str(directory)!r}"
         )
-    records = [_read(path) for path in paths]
+    records = [read_run(path) for path in paths]
     for record in records:
         if record.epsilon != records[0].epsilon:
             raise _error(
@@ -88,13 +86,22 @@ def read_runs(directory: pathlib.Path) -> list[RunRecord]:
     return records
 
 
-def _read(path: pathlib.Path) -> RunRecord:
+def read_run(path: pathlib.Path) -> RunRecord:
+    """Read one run.
+
+    Args:
+        path: Its file.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it does not hold a run; the message names it.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _error(path, f"not JSON ({error})") from None
-    if not isinstance(values, dict) or values.get("format") != _FORMAT:
-        raise _error(path, f'no `"format": {_FORMAT}`')
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise _error(path, f'no `"format": {FORMAT}`')
     try:
         return _record(path, values)
     except KeyError as error:
@@ -135,6 +142,7 @@ def _record(path: pathlib.Path, values: dict[str, Any]) -> RunRecord:
             "epsilon_opis": _positive(evaluation, "epsilon_opis"),
         },
         epsilon=_positive(evaluation, "epsilon"),
+        calibration_range=_range(evaluation, "calibration_range"),
     )
 
 
@@ -150,6 +158,11 @@ def _positive(values: Mapping[str, Any], key: str) -> float:
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"`{key}` must be above 0: {value}")
     return value
+
+
+def _range(values: Mapping[str, Any], key: str) -> tuple[float, float]:
+    low, high = map(float, _get(values, key, list))
+    return low, high
 
 
 def _error(path: pathlib.Path, reason: str) -> ValueError:

@@ -4,14 +4,12 @@ import concurrent.futures
 import contextlib
 import functools
 import json
-import math
 import multiprocessing
 import os
 import platform
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,28 +20,14 @@ import numpy as np
 import keras_tcm
 from keras_tcm import datasets
 from keras_tcm.evaluation import evaluate_embeddings
-from keras_tcm.study.grid import (
-    BASE_LOSSES,
-    PRESETS,
-    Cell,
-    Preset,
-    Run,
-    TCMSetting,
-)
+from keras_tcm.files import replacing
+from keras_tcm.study.grid import BASE_LOSSES, PRESETS, Preset, Run, TCMSetting
+from keras_tcm.study.run_record import FORMAT, RunRecord, read_run
 from keras_tcm.study.training import embed, train_embedding_model
+from keras_tcm.study.tuning import held_out, tune
 from keras_tcm.validation import check_choice, check_integer
 
-FORMAT = 1
-# Share of the training classes that choose the margins, and so do not train: the last
-# ones, which in the embedded sets are whole blocks of characters.
-HELD_OUT_SHARE = 0.25
 RUNS_PER_PROCESS = 12
-# A weight of TCM may cost this much R@1 on the held-out classes, on average.
-TOLERATED_LOSS = 0.0025
-
-Record = dict[str, Any]
-# Margins and weight of TCM, given those who have been tuned.
-ChooseTCM = Callable[[Cell], TCMSetting]
 
 
 def run_study(
@@ -92,10 +76,7 @@ def run_study(
     threads = max(1, (os.cpu_count() or 1) // workers)
     with _environment(threads):
         runner = _Runner(Path(out) / "runs", data_dir, workers)
-        if tcm is None:
-            choose = _tune(preset, runner)
-        else:
-            choose = functools.partial(_given, tcm)
+        choose = tune(preset, runner.run) if tcm is None else lambda cell: tcm
         comparison = [
             Run("comparison", cell, setting, seed)
             # One seed after the other: a study that was cut short has whole ones.
@@ -111,75 +92,6 @@ def run_study(
         runner.run("comparison and sweep", comparison + sweep)
 
 
-def _given(tcm: TCMSetting, cell: Cell) -> TCMSetting:
-    return tcm
-
-
-def _tune(preset: Preset, runner: "_Runner") -> ChooseTCM:
-    """Choose margins and weights on held-out training classes."""
-    seed = preset.seeds[0]
-    cells = list(preset.tuning_cells())
-    plain = dict(
-        zip(
-            cells,
-            runner.run("margins", [Run("tuning", cell, None, seed) for cell in cells]),
-            strict=True,
-        )
-    )
-    trials = {
-        (cell, weight): Run("tuning", cell, _margins(plain[cell], weight), seed)
-        for cell in cells
-        for weight in preset.weights
-    }
-    tried = dict(zip(trials, runner.run("weights", list(trials.values())), strict=True))
-
-    groups: dict[tuple[Any, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.recipe, cell.loss), []).append(cell)
-    chosen = {
-        group: choose_weight(
-            {
-                weight: [(plain[cell], tried[cell, weight]) for cell in members]
-                for weight in preset.weights
-            }
-        )
-        for group, members in groups.items()
-    }
-    settings = {
-        (cell.dataset, cell.recipe, cell.loss): _margins(
-            plain[cell], chosen[cell.recipe, cell.loss]
-        )
-        for cell in cells
-    }
-    return lambda cell: settings[cell.dataset, cell.recipe, cell.loss]
-
-
-def _margins(record: Record, weight: float) -> TCMSetting:
-    """Margins that bracket the similarities at which a model decides."""
-    nearest, farthest = record["evaluation"]["calibration_range"]
-    return TCMSetting(round(1 - nearest, 3), round(1 - farthest, 3), weight)
-
-
-def choose_weight(trials: dict[float, list[tuple[Record, Record]]]) -> float:
-    """Choose the weight of TCM by models without and with it.
-
-    Args:
-        trials: For each weight, pairs of records of runs on held-out classes.
-
-    Returns:
-        The weight of the lowest OPIS, in geometric mean, among those that lose at most
-        `TOLERATED_LOSS` of R@1 in the mean; the smallest weight if all lose more.
-    """
-    consistency = {}
-    for weight, pairs in trials.items():
-        evaluations = [(a["evaluation"], b["evaluation"]) for a, b in pairs]
-        gains = [b["recall"]["1"] - a["recall"]["1"] for a, b in evaluations]
-        if np.mean(gains) >= -TOLERATED_LOSS:
-            ratios = [math.log(b["opis"] / a["opis"]) for a, b in evaluations]
-            consistency[weight] = np.mean(ratios)
-    return min(consistency, key=consistency.__getitem__, default=min(trials))
-
-
 class _Runner:
     """Does runs in several processes, and tells how long it will take."""
 
@@ -193,10 +105,10 @@ class _Runner:
         for partial in folder.glob("*.part"):
             partial.unlink()
 
-    def run(self, what: str, runs: Sequence[Run]) -> list[Record]:
+    def run(self, what: str, runs: Sequence[Run]) -> list[RunRecord]:
         """Return the records of runs, after doing those that are missing."""
         paths = {run: self._folder / f"{run.name}.json" for run in runs}
-        done = {run: read_run(path, run) for run, path in paths.items()}
+        done = {run: read_done(path, run) for run, path in paths.items()}
         missing = [run for run, record in done.items() if record is None]
         print(
             f"{what}: {len(runs)} runs, {len(runs) - len(missing)} of them finished",
@@ -208,9 +120,9 @@ class _Runner:
             # Backends do not give back all of the memory of a training, so processes
             # are replaced now and then.
             some = missing[number : number + RUNS_PER_PROCESS * self._workers]
-            for run, record in self._run_in_pool({run: paths[run] for run in some}):
+            for run in self._run_in_pool({run: paths[run] for run in some}):
                 number += 1
-                done[run] = record
+                record = done[run] = read_run(paths[run])
                 rest = (time.monotonic() - start) / number * (len(missing) - number)
                 print(
                     f"[{number}/{len(missing)}] {run.name}: {_in_short(record)}; "
@@ -219,8 +131,8 @@ class _Runner:
                 )
         return [done[run] for run in runs]  # type: ignore[misc]
 
-    def _run_in_pool(self, paths: dict[Run, Path]) -> Iterator[tuple[Run, Record]]:
-        """Do runs in new processes, and yield each with its record."""
+    def _run_in_pool(self, paths: dict[Run, Path]) -> Iterator[Run]:
+        """Do runs in new processes, and yield each when it is finished."""
         pool = concurrent.futures.ProcessPoolExecutor(
             self._workers, multiprocessing.get_context("spawn"), _end_with_parent
         )
@@ -230,16 +142,17 @@ class _Runner:
                 for run, path in paths.items()
             }
             for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
+                future.result()
+                yield futures[future]
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _in_short(record: Record) -> str:
-    evaluation = record["evaluation"]
+def _in_short(record: RunRecord) -> str:
+    measures = record.measures
     return (
-        f"R@1 {evaluation['recall']['1']:.4f}, OPIS {evaluation['opis']:.6f}, "
-        f"{sum(record['seconds'].values()):.0f} s"
+        f"R@1 {measures['recall_at_1']:.4f}, OPIS {measures['opis']:.6f}, "
+        f"{record.seconds:.0f} s"
     )
 
 
@@ -286,7 +199,7 @@ def _environment(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def read_run(path: Path, run: Run) -> Record | None:
+def read_done(path: Path, run: Run) -> RunRecord | None:
     """Read what a run has written.
 
     Args:
@@ -299,32 +212,25 @@ def read_run(path: Path, run: Run) -> Record | None:
     Raises:
         ValueError: If the file does not hold a record of that run.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    found = record.get("config") if isinstance(record, dict) else None
+    record = read_run(path)
     expected = json.loads(json.dumps(run.config()))
-    if found != expected:
+    if record.config != expected:
         raise ValueError(
-            f"{path} must hold a run of this study, {expected}. Received: {found}. "
-            "Choose another folder, or delete the file."
+            f"{path} must hold a run of this study, {expected}. "
+            f"Received: {record.config}. Choose another folder, or delete the file."
         )
     return record
 
 
-def do_run(run: Run, path: Path, data_dir: str | None) -> Record:
+def do_run(run: Run, path: Path, data_dir: str | None) -> None:
     """Train and evaluate one model, and write its record.
 
     Args:
         run: What to do.
         path: File to write.
         data_dir: Folder of the data sets.
-
-    Returns:
-        The record.
     """
     x, y, x_eval, y_eval = _split(run, data_dir)
     loss = BASE_LOSSES[run.cell.loss]()
@@ -359,9 +265,8 @@ def do_run(run: Run, path: Path, data_dir: str | None) -> Record:
         "history": history,
         "evaluation": evaluation.to_dict(),
     }
-    _write(path, record)
-    # As it will be read.
-    return json.loads(json.dumps(record))
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
 
 
 def _split(
@@ -373,19 +278,6 @@ def _split(
         return x, y, x_test, y_test
     is_held_out = held_out(y)
     return x[~is_held_out], y[~is_held_out], x[is_held_out], y[is_held_out]
-
-
-def held_out(y: np.ndarray) -> np.ndarray:
-    """Tell which training samples choose margins: the last quarter of the classes.
-
-    Args:
-        y: Labels of shape `(n,)`.
-
-    Returns:
-        Boolean array of shape `(n,)`.
-    """
-    classes = np.unique(y)
-    return y >= classes[-max(2, round(HELD_OUT_SHARE * len(classes)))]
 
 
 @functools.lru_cache(maxsize=1)
@@ -407,10 +299,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions
-
-
-def _write(path: Path, record: Record) -> None:
-    """Write under another name and rename: readers never see half a file."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    partial.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
-    os.replace(partial, path)

@@ -20,9 +20,10 @@ from keras_tcm.data import ClassBalancedSampler
 from keras_tcm.datasets.digits import scikit_learn_digits
 from keras_tcm.evaluation import evaluate_embeddings
 from keras_tcm.losses import TCM, ArcFace
+from keras_tcm.study.training import NUM_EPOCHS, cosine_schedule
 from keras_tcm.validation import check_choice, check_integer
 from keras_tcm.visualization.circle import plot_circle
-from keras_tcm.visualization.utility import _pyplot
+from keras_tcm.visualization.pyplot import pyplot
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -35,8 +36,6 @@ LEARNING_RATES = {"mnist": 2e-3, "digits": 5e-3}
 _TIMEOUT = 10.0
 # The test images are the same ones whatever the seed of a training.
 _SPLIT_SEED = 0
-# Progress is shown this many times in a training.
-_NUM_EPOCHS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +109,7 @@ def run_toy(
     check_choice("data", data, DATA)
     seed = check_integer("seed", seed, 0)
     steps = check_integer("steps", steps, 1)
-    plt = _pyplot()
+    plt = pyplot()
     data, train, test = load_data(data)
     out.mkdir(parents=True, exist_ok=True)
     settings = ToySettings(LEARNING_RATES[data], seed, steps)
@@ -225,14 +224,9 @@ def train_model(
     model = models.embedding_model(
         _backbone(images.shape[1:]), 2, num_classes=NUM_CLASSES
     )
-    steps_per_epoch = -(-settings.steps // _NUM_EPOCHS)
-    steps = _NUM_EPOCHS * steps_per_epoch
-    warmup_steps = round(settings.warmup * steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        steps - warmup_steps,
-        warmup_target=settings.learning_rate,
-        warmup_steps=warmup_steps,
+    steps_per_epoch = -(-settings.steps // NUM_EPOCHS)
+    schedule = cosine_schedule(
+        settings.learning_rate, settings.warmup, NUM_EPOCHS * steps_per_epoch
     )
     model.compile(keras.optimizers.Adam(schedule), loss=loss)
     sampler = ClassBalancedSampler(
@@ -245,7 +239,7 @@ def train_model(
         outputs=tuple(loss),
     )
     verbose = 1 if sys.stdout.isatty() else 2
-    model.fit(sampler, epochs=_NUM_EPOCHS, shuffle=False, verbose=verbose)
+    model.fit(sampler, epochs=NUM_EPOCHS, shuffle=False, verbose=verbose)
     return model
 
 
@@ -306,7 +300,7 @@ def _draw(
     labels: np.ndarray,
     results: dict[str, dict[str, Any]],
 ) -> Any:
-    figure, axes = _pyplot().subplots(
+    figure, axes = pyplot().subplots(
         1, len(embeddings), figsize=(6.3, 3.9), layout="constrained"
     )
     for ax, (name, points) in zip(axes, embeddings.items(), strict=True):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_tcm.study.summary import Comparison
+from keras_tcm.visualization.pyplot import pyplot
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -34,8 +35,7 @@ def plot_trade_off(comparisons: Sequence[Comparison]) -> "matplotlib.figure.Figu
     Returns:
         The figure, with one panel a base loss.
     """
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     losses = sorted({one.setting.loss for one in comparisons})
     weights = sorted({one.weight for one in comparisons})
     num_columns = min(len(losses), _COLUMNS)

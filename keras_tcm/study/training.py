@@ -1,7 +1,6 @@
 """How the models of a comparison are trained."""
 
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
@@ -82,7 +81,11 @@ def train_embedding_model(
     model = models.embedding_model(backbone, recipe.embedding_dim)
     steps_per_epoch = -(-steps // NUM_EPOCHS)
     model.compile(
-        keras.optimizers.Adam(_schedule(recipe, NUM_EPOCHS * steps_per_epoch)),
+        keras.optimizers.Adam(
+            cosine_schedule(
+                recipe.learning_rate, recipe.warmup, NUM_EPOCHS * steps_per_epoch
+            )
+        ),
         loss=loss,
         # XLA makes convolutions on a CPU several times slower.
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
@@ -104,14 +107,23 @@ def train_embedding_model(
     }
 
 
-def _schedule(recipe: Recipe, steps: int) -> Any:
-    warmup_steps = round(recipe.warmup * steps)
+def cosine_schedule(
+    learning_rate: float, warmup: float, steps: int
+) -> keras.optimizers.schedules.CosineDecay:
+    """Make a learning rate that rises evenly, and then falls to 0 like a cosine.
+
+    Args:
+        learning_rate: The greatest learning rate.
+        warmup: Share of the steps in which it rises.
+        steps: Training steps.
+    """
+    warmup_steps = round(warmup * steps)
     if not warmup_steps:
-        return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)
+        return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     return keras.optimizers.schedules.CosineDecay(
         0.0,
         steps - warmup_steps,
-        warmup_target=recipe.learning_rate,
+        warmup_target=learning_rate,
         warmup_steps=warmup_steps,
     )
 

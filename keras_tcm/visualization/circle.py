@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_tcm.labels import check_labels, encode_labels
-from keras_tcm.visualization.utility import _pyplot
+from keras_tcm.visualization.pyplot import pyplot
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -104,7 +104,7 @@ def plot_circle(
     >>> embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     >>> ax = keras_tcm.visualization.plot_circle(embeddings, ["a", "a", "b", "b"])
     """
-    plt = _pyplot()
+    plt = pyplot()
     points = _unit_vectors("embeddings", embeddings)
     classes, (codes,) = encode_labels(check_labels("labels", labels, len(points)))
     names = [str(x) for x in (classes if class_names is None else class_names)]

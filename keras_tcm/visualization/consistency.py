@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from keras_tcm.validation import check_integer, check_number
-from keras_tcm.visualization.utility import _pyplot
+from keras_tcm.visualization.pyplot import pyplot
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -104,7 +104,7 @@ def plot_consistency(
             f"`points` must have 1 to {len(COLORS)} base losses. "
             f"Received: {len(losses)} base losses"
         )
-    plt = _pyplot()
+    plt = pyplot()
     if ax is None:
         _, ax = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
     colors = dict(zip(losses, COLORS, strict=False))

@@ -1,12 +1,13 @@
 """Utility curves of all classes."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_tcm.evaluation import Evaluation
 from keras_tcm.ops.curves import mean_over_range, num_worst_classes
+from keras_tcm.visualization.pyplot import pyplot
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -15,16 +16,6 @@ if TYPE_CHECKING:
 # From the colour-blind safe palette of Okabe and Ito.
 _CLASS_COLOR = "#0072B2"
 _WORST_COLOR = "#D55E00"
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            'Figures need matplotlib: pip install "keras-tcm[viz]"'
-        ) from error
-    return plt
 
 
 def plot_utility(
@@ -49,7 +40,7 @@ def plot_utility(
 
     >>> ax = keras_tcm.visualization.plot_utility(result)
     """
-    plt = _pyplot()
+    plt = pyplot()
     from matplotlib.collections import LineCollection
 
     if ax is None:
@@ -111,7 +102,7 @@ def plot_utility_comparison(
     """
     if not evaluations:
         raise ValueError("`evaluations` must not be empty. Received: evaluations={}")
-    figure, axes = _pyplot().subplots(
+    figure, axes = pyplot().subplots(
         1,
         len(evaluations),
         figsize=(5.2 * len(evaluations), 4.2),

@@ -406,9 +406,6 @@ def test_arguments_that_are_not_understood(capsys, arguments, mentioned):
     [
         (["--steps", "0"], "--steps"),
         (["--seed", "-1"], "--seed"),
-        (["--tcm-weight", "-0.5"], "--tcm-weight"),
-        (["--positive-margin", "1.4"], "--positive-margin"),
-        (["--negative-margin", "0.9"], "--negative-margin"),
     ],
 )
 def test_mistakes_in_the_options_of_the_demo(tmp_path, capsys, options, mentioned):
@@ -667,6 +664,7 @@ def test_mistakes_in_the_options_of_the_study(tmp_path, capsys, options, mention
     check_mistake(capsys, code, mentioned, options[1])
 
 
+@pytest.mark.parametrize("command", [("demo",), ("study", "--preset", "smoke")])
 @pytest.mark.parametrize(
     ("values", "mentioned"),
     [
@@ -675,8 +673,8 @@ def test_mistakes_in_the_options_of_the_study(tmp_path, capsys, options, mention
         (("0.8", "0.4", "0"), "WEIGHT=0.0"),
     ],
 )
-def test_mistakes_in_the_margins_of_the_study(tmp_path, capsys, values, mentioned):
-    code = run("study", "--preset", "smoke", "--out", tmp_path, "--tcm", *values)
+def test_mistakes_in_the_margins(tmp_path, capsys, command, values, mentioned):
+    code = run(*command, "--out", tmp_path, "--tcm", *values)
     check_mistake(capsys, code, mentioned)
 
 
@@ -819,6 +817,25 @@ def small_data():
     return draw(np.arange(40), 8), draw(np.arange(40, 52), 8)
 
 
+def test_demo_takes_the_settings_of_its_loss(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo.datasets, "load", lambda name, data_dir: small_data())
+    trained = []
+
+    def train(x, y, loss, *arguments, **options):
+        trained.append(loss)
+        raise InterruptedError
+
+    monkeypatch.setattr(demo, "train_embedding_model", train)
+    losses = []
+    monkeypatch.setattr(TCMSetting, "add_to", lambda self, loss: losses.append(self))
+    for loss, setting in demo.TUNED.items():
+        assert run("demo", "--out", tmp_path, "--loss", loss) == 2
+        assert losses.pop() == setting
+    assert [type(loss).__name__ for loss in trained] == [
+        demo.BASE_LOSSES[loss].__name__ for loss in demo.TUNED
+    ]
+
+
 @pytest.mark.slow
 def test_demo_trains_both_models_from_the_same_start(tmp_path, monkeypatch, capsys):
     starts, batches = [], []
@@ -845,7 +862,7 @@ def test_demo_trains_both_models_from_the_same_start(tmp_path, monkeypatch, caps
     monkeypatch.setattr(training.data, "ClassBalancedSampler", WatchedSampler)
     out = tmp_path / "out"
     arguments = ["--out", out, "--steps", "8", "--seed", "5", "--loss"]
-    arguments += ["multi_similarity"]
+    arguments += ["multi_similarity", "--tcm", "0.8", "0.4", "0.3"]
     assert run("demo", *arguments, "--data-dir", tmp_path) == 0
     assert requested == [("glyphs", str(tmp_path))]
 
@@ -865,6 +882,11 @@ def test_demo_trains_both_models_from_the_same_start(tmp_path, monkeypatch, caps
     assert record["settings"]["seed"] == 5
     assert record["settings"]["steps"] == 8
     assert record["settings"]["loss"] == "multi_similarity"
+    assert record["settings"]["tcm"] == {
+        "positive_margin": 0.8,
+        "negative_margin": 0.4,
+        "weight": 0.3,
+    }
     assert record["backend"] == keras.backend.backend()
     assert record["versions"]["keras"] == keras.__version__
     assert record["test"] == {"images": 96, "classes": 12}

@@ -6,72 +6,16 @@ import time
 import numpy as np
 import psutil
 import pytest
+import study_runs
 
 pytest.importorskip("sklearn")
 
 from keras_tcm.study import runner
 from keras_tcm.study.grid import PRESETS, Cell, Run, TCMSetting
-from keras_tcm.study.runner import choose_weight, held_out, read_run
+from keras_tcm.study.runner import read_done
 from keras_tcm.study.training import Recipe
 
 CELL = Cell("digits", Recipe(embedding_dim=8), "multi_similarity", 8, 8)
-
-
-def record(recall_at_1, opis):
-    return {"evaluation": {"recall": {"1": recall_at_1}, "opis": opis}}
-
-
-# ----- how settings are chosen
-
-
-def test_weight_of_the_lowest_opis_is_chosen():
-    before = record(0.9, 0.01)
-    trials = {
-        0.1: [(before, record(0.9, 0.009))],
-        0.3: [(before, record(0.91, 0.006))],
-        1.0: [(before, record(0.9, 0.008))],
-    }
-    assert choose_weight(trials) == 0.3
-
-
-def test_opis_is_averaged_as_a_ratio():
-    trials = {
-        # Halved twice: a quarter of the way on the logarithmic scale.
-        0.1: [
-            (record(0.9, 0.001), record(0.9, 0.0005)),
-            (record(0.9, 1.0), record(0.9, 0.5)),
-        ],
-        # A lower sum, but a ratio of 0.9 * 0.4 instead of 0.5 * 0.5.
-        0.3: [
-            (record(0.9, 0.001), record(0.9, 0.0009)),
-            (record(0.9, 1.0), record(0.9, 0.4)),
-        ],
-    }
-    assert choose_weight(trials) == 0.1
-
-
-def test_weights_that_cost_accuracy_are_not_chosen():
-    before = record(0.9, 0.01)
-    trials = {
-        0.1: [(before, record(0.8976, 0.009))],
-        0.3: [(before, record(0.897, 0.001))],
-    }
-    assert choose_weight(trials) == 0.1
-    # If all do, the smallest is.
-    trials[0.1] = [(before, record(0.5, 0.009))]
-    assert choose_weight(trials) == 0.1
-
-
-def test_held_out_classes_are_the_last_quarter():
-    labels = np.repeat(np.arange(10, 30), 3)
-    np.testing.assert_array_equal(
-        np.unique(labels[held_out(labels)]), np.arange(25, 30)
-    )
-
-
-def test_margins_are_the_similarities_at_the_calibration_range():
-    plain = {"evaluation": {"calibration_range": [0.2, 0.65]}}
-    assert runner._margins(plain, 0.3) == TCMSetting(0.8, 0.35, 0.3)
 
 
 # ----- the grid
@@ -111,7 +55,15 @@ def test_foreign_files_are_named(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"run\.json"):
-        read_run(path, Run("comparison", CELL, None, 0))
+        read_done(path, Run("comparison", CELL, None, 0))
+
+
+def test_run_of_another_configuration(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(study_runs.run()))
+    with pytest.raises(ValueError, match=r"run\.json must hold a run of this study"):
+        read_done(path, Run("comparison", CELL, None, 0))
+    assert read_done(tmp_path / "none.json", Run("comparison", CELL, None, 0)) is None
 
 
 def test_bad_arguments(tmp_path):
@@ -143,10 +95,10 @@ def test_run_on_image_files(tmp_path, monkeypatch):
     try:
         for part, classes in (("comparison", [4, 5, 6, 7]), ("tuning", [2, 3])):
             run = Run(part, cell, TCMSetting(0.8, 0.4, 0.3), 0)
-            written = runner.do_run(run, path, None)
-            assert written["evaluation"]["classes"] == classes
-            assert written["evaluation"]["class_counts"] == [12] * len(classes)
-            assert read_run(path, run) == written
+            runner.do_run(run, path, None)
+            evaluation = read_done(path, run).evaluation()
+            assert evaluation.classes.tolist() == classes
+            assert evaluation.class_counts.tolist() == [12] * len(classes)
     finally:
         runner._data.cache_clear()
 

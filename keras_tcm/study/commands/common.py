@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_tcm.evaluation.distance import DISTANCES
+from keras_tcm.study.grid import TCMSetting
+from keras_tcm.validation import check_number
 
 # What `add_subparsers` returns; its class has no public name.
 Commands = Any
@@ -46,6 +48,38 @@ def evaluation_options(args: argparse.Namespace) -> dict[str, Any]:
         "beta": args.beta,
         "epsilon": args.epsilon,
     }
+
+
+def add_tcm_option(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the option that `tcm_setting` reads.
+
+    Args:
+        parser: The parser of the command.
+        default: What happens without it, in words.
+    """
+    parser.add_argument(
+        "--tcm",
+        type=float,
+        nargs=3,
+        metavar=("POSITIVE_MARGIN", "NEGATIVE_MARGIN", "WEIGHT"),
+        default=argparse.SUPPRESS,
+        help="margins of TCM, and its weight beside the base loss "
+        f"(default: {default})",
+    )
+
+
+def tcm_setting(args: argparse.Namespace) -> TCMSetting | None:
+    """Margins and weight that the user gave, if any."""
+    if not hasattr(args, "tcm"):
+        return None
+    positive_margin, negative_margin, weight = args.tcm
+    try:
+        check_number("POSITIVE_MARGIN", positive_margin, -1, 1)
+        check_number("NEGATIVE_MARGIN", negative_margin, -1, positive_margin)
+        check_number("WEIGHT", weight, 0, open_low=True)
+    except ValueError as error:
+        raise UsageError(error) from None
+    return TCMSetting(positive_margin, negative_margin, weight)
 
 
 def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -13,7 +13,8 @@ from keras_tcm.study.commands.common import (
     make_folder,
     read_arrays,
 )
-from keras_tcm.study.report import FAR_TARGET, print_table, write_report
+from keras_tcm.study.document import print_block
+from keras_tcm.study.evaluation_report import FAR_TARGET, comparison_table, write_report
 
 
 def add_parser(commands: Commands) -> None:
@@ -49,7 +50,7 @@ def _run(args: argparse.Namespace) -> None:
         raise UsageError(f"{args.file}: {error}") from None
     print(result.summary())
     name = args.file.stem
-    print_table({name: result})
+    print_block(comparison_table({name: result}))
     try:
         write_report(args.out, {name: result})
     except OSError as error:

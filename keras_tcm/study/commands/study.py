@@ -7,11 +7,12 @@ from keras_tcm.study.commands.common import (
     Commands,
     UsageError,
     add_command,
+    add_tcm_option,
     make_folder,
+    tcm_setting,
 )
 from keras_tcm.study.commands.report import write_and_print
-from keras_tcm.study.grid import PRESETS, TCMSetting
-from keras_tcm.validation import check_number
+from keras_tcm.study.grid import PRESETS
 
 
 def add_parser(commands: Commands) -> None:
@@ -36,15 +37,7 @@ def add_parser(commands: Commands) -> None:
         default=argparse.SUPPRESS,
         help="seeds of the comparison (default: those of the preset)",
     )
-    parser.add_argument(
-        "--tcm",
-        type=float,
-        nargs=3,
-        metavar=("POSITIVE_MARGIN", "NEGATIVE_MARGIN", "WEIGHT"),
-        default=argparse.SUPPRESS,
-        help="margins and weight of TCM for all comparisons (default: chosen for each, "
-        "on held-out training classes)",
-    )
+    add_tcm_option(parser, "chosen for each comparison, on held-out training classes")
     parser.add_argument(
         "--workers",
         type=int,
@@ -60,14 +53,7 @@ def _run(args: argparse.Namespace) -> None:
     seeds = getattr(args, "seeds", None)
     if seeds is not None and len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds must differ. Received: {seeds}")
-    tcm = getattr(args, "tcm", None)
-    if tcm is not None:
-        try:
-            check_number("POSITIVE_MARGIN", tcm[0], -1, 1)
-            check_number("NEGATIVE_MARGIN", tcm[1], -1, tcm[0])
-            check_number("WEIGHT", tcm[2], 0, open_low=True)
-        except ValueError as error:
-            raise UsageError(error) from None
+    tcm = tcm_setting(args)
     make_folder(args.out)
     try:
         run_study(
@@ -76,7 +62,7 @@ def _run(args: argparse.Namespace) -> None:
             data_dir=args.data_dir,
             seeds=seeds,
             workers=getattr(args, "workers", None),
-            tcm=None if tcm is None else TCMSetting(*tcm),
+            tcm=tcm,
         )
     except (ValueError, OSError) as error:
         raise UsageError(error) from None

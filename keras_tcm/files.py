@@ -1,0 +1,25 @@
+"""Files that are whole or not there."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write under another name and rename in the end: readers never see half a file.
+
+    Args:
+        path: The file; its folder must exist.
+
+    Yields:
+        The name to write to, which ends in `.part`.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
