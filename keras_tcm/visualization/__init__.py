@@ -1,9 +1,18 @@
 """Figures (matplotlib)."""
 
 from keras_tcm.visualization.circle import plot_circle as plot_circle
+from keras_tcm.visualization.class_thresholds import (
+    plot_class_thresholds as plot_class_thresholds,
+)
 from keras_tcm.visualization.consistency import ConsistencyPoint as ConsistencyPoint
 from keras_tcm.visualization.consistency import plot_consistency as plot_consistency
+from keras_tcm.visualization.error_rates import plot_error_rates as plot_error_rates
+from keras_tcm.visualization.neighbors import plot_neighbors as plot_neighbors
+from keras_tcm.visualization.similarities import plot_similarities as plot_similarities
 from keras_tcm.visualization.utility import plot_utility as plot_utility
 from keras_tcm.visualization.utility import (
     plot_utility_comparison as plot_utility_comparison,
+)
+from keras_tcm.visualization.worst_classes import (
+    plot_worst_classes as plot_worst_classes,
 )

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_tcm.labels import check_labels, encode_labels
+from keras_tcm.visualization.palette import foreground
 from keras_tcm.visualization.pyplot import pyplot
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def plot_circle(
         ax.fill(*ring, color=color, alpha=0.75, linewidth=0)
         ax.plot(*outline, color=color, linewidth=1)
         skyline = np.maximum(skyline, radius)
-    ax.plot(*circle, color="0.2", linewidth=0.8)
+    ax.plot(*circle, color=foreground(), linewidth=0.8)
     taken: list[np.ndarray] = []
     for code, name in enumerate(names):
         _draw_arrow(ax, arrows[code], _COLORS[code % len(_COLORS)])

@@ -6,22 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from keras_tcm.validation import check_integer, check_number
+from keras_tcm.visualization.palette import COLORS, foreground
 from keras_tcm.visualization.pyplot import pyplot
 
 if TYPE_CHECKING:
     import matplotlib.axes
 
-# The colour-blind safe palette of Okabe and Ito, without its yellow, which is too pale
-# for markers on white.
-COLORS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-)
+# Losses that can be told apart: the last has the colour of the text.
+_MAX_LOSSES = len(COLORS) + 1
 # Areas of the smallest and of the largest marker, in square points.
 _AREAS = (45.0, 200.0)
 _MARKERS = {False: "o", True: "^"}
@@ -99,15 +91,15 @@ def plot_consistency(
             )
         by_key[key] = point
     losses = list(dict.fromkeys(loss for loss, _, _ in by_key))
-    if not 1 <= len(losses) <= len(COLORS):
+    if not 1 <= len(losses) <= _MAX_LOSSES:
         raise ValueError(
-            f"`points` must have 1 to {len(COLORS)} base losses. "
+            f"`points` must have 1 to {_MAX_LOSSES} base losses. "
             f"Received: {len(losses)} base losses"
         )
     plt = pyplot()
     if ax is None:
         _, ax = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
-    colors = dict(zip(losses, COLORS, strict=False))
+    colors = dict(zip(losses, (*COLORS, foreground()), strict=False))
     sizes = sorted({batch_size for _, batch_size, _ in by_key})
 
     # Small markers above large ones, which would hide them.
@@ -192,10 +184,10 @@ def _add_legend(
         heading("base loss"),
         *(marker(loss, color, "s", 80.0) for loss, color in colors.items()),
         heading("TCM"),
-        marker("without", "0.4", _MARKERS[False], middle),
-        marker("with", "0.4", _MARKERS[True], middle),
+        marker("without", "0.5", _MARKERS[False], middle),
+        marker("with", "0.5", _MARKERS[True], middle),
         heading("batch size"),
-        *(marker(str(size), "0.4", "o", _area(size, sizes)) for size in sizes),
+        *(marker(str(size), "0.5", "o", _area(size, sizes)) for size in sizes),
     ]
     legend = ax.legend(
         handles=entries,

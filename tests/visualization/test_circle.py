@@ -3,25 +3,17 @@
 import sys
 
 import keras
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from figures import contrast
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.patches import FancyArrowPatch
 
 from keras_tcm.visualization import plot_circle
 from keras_tcm.visualization.circle import BANDWIDTH, circular_density
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.colors import to_hex, to_rgb
-from matplotlib.patches import FancyArrowPatch
-
 GRID = np.linspace(-np.pi, np.pi, 3601)
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def points(degrees, norm=1.0):
@@ -324,3 +316,10 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"keras-tcm\[viz\]"):
         plot_circle(GOOD, LABELS)
+
+
+def test_light_and_dark(style):
+    ax = plot_circle(points([0.0, 90.0]), [0, 1])
+    background = ax.figure.get_facecolor()
+    for mark in (ax.lines[-1], *(text for text in ax.texts if text.get_text())):
+        assert contrast(mark.get_color(), background) >= 4.5

@@ -2,21 +2,13 @@
 
 import sys
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-
-from keras_tcm.visualization import ConsistencyPoint, plot_consistency
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from figures import assert_legible
 from matplotlib.colors import to_hex
 
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
+from keras_tcm.visualization import ConsistencyPoint, plot_consistency
 
 
 def pair(loss="smooth_ap", batch_size=64, recall=(0.8, 0.9), opis=(0.004, 0.002)):
@@ -183,3 +175,7 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"keras-tcm\[viz\]"):
         plot_consistency(pair())
+
+
+def test_light_and_dark(style):
+    assert_legible(plot_consistency(pair() + pair("triplet")).figure)

@@ -1,64 +1,33 @@
 """The figures show the curves that an evaluation holds."""
 
+import math
 import sys
 
-import matplotlib
-import numpy as np
-import pytest
-
-from keras_tcm import Evaluation
-from keras_tcm.visualization import plot_utility, plot_utility_comparison
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex
+import numpy as np
+import oracles
+import pytest
+from figures import assert_legible, curves, error_rates, evaluation, legend_texts, lines
 
-
-def evaluation(num_classes=20, num_thresholds=11, epsilon=0.1, low=0.2, seed=0):
-    """Random curves; only what figures show has meaning."""
-    utility = np.random.default_rng(seed).uniform(size=(num_classes, num_thresholds))
-    return Evaluation(
-        opis=0.0123,
-        epsilon_opis=0.0456,
-        opis_per_class=np.full(num_classes, 0.0123),
-        recall={1: 0.5},
-        map_at_r=0.4,
-        eer=0.1,
-        calibration_range=(low, 0.7),
-        thresholds=np.linspace(low, 0.7, num_thresholds),
-        utility=utility,
-        classes=list(range(num_classes)),
-        class_counts=np.full(num_classes, 5),
-        operating_points=(),
-        num_samples=5 * num_classes,
-        num_excluded_classes=0,
-        num_positive_pairs=10 * num_classes,
-        num_negative_pairs=100,
-        distance="cosine",
-        beta=1.0,
-        epsilon=epsilon,
-    )
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
-def curves(ax):
-    """The curves drawn, by colour."""
-    drawn = {}
-    for collection in ax.collections:
-        if isinstance(collection, LineCollection) and len(collection.get_segments()):
-            (color,) = {to_hex(rgba) for rgba in collection.get_colors()}
-            drawn.setdefault(color, []).extend(collection.get_segments())
-    return drawn
+from keras_tcm.visualization import plot_utility, plot_utility_comparison
 
 
 def utilities(segments):
     return sorted(segment[:, 1].tolist() for segment in segments)
+
+
+def span(ax):
+    """The shaded thresholds."""
+    (patch,) = ax.patches
+    assert patch.get_label() == "calibration range"
+    return patch.get_x(), patch.get_x() + patch.get_width()
+
+
+def with_rates(first=0.1, last=0.8, **changes):
+    """An evaluation that knows rates at more thresholds, a step of 0.05 apart."""
+    number = round((last - first) / 0.05) + 1
+    rates = error_rates(np.linspace(first, last, number))
+    return evaluation(error_rates=rates, **changes)
 
 
 @pytest.mark.parametrize(
@@ -83,19 +52,23 @@ def test_every_class_has_a_curve_and_the_worst_stand_out(
 def test_mean_class_and_legend():
     result = evaluation()
     ax = plot_utility(result)
-    lines = {line.get_label(): line for line in ax.lines}
-    np.testing.assert_allclose(
-        lines["mean class"].get_ydata(), result.utility.mean(axis=0)
-    )
-    np.testing.assert_allclose(lines["mean class"].get_xdata(), result.thresholds)
-    texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert texts == ["classes", "worst 10% of classes", "mean class"]
+    mean = lines(ax)["mean class"]
+    np.testing.assert_allclose(mean.get_ydata(), result.utility.mean(axis=0))
+    np.testing.assert_allclose(mean.get_xdata(), result.thresholds)
+    assert legend_texts(ax) == [
+        "calibration range",
+        "classes",
+        "worst 10% of classes",
+        "mean class",
+    ]
 
 
-def test_axes_span_the_calibration_range_and_say_what_they_are():
-    result = evaluation(low=0.31)
+def test_axes_show_the_calibration_range_and_say_what_they_are():
+    result = evaluation(low=0.3)
     ax = plot_utility(result)
-    assert ax.get_xlim() == pytest.approx((0.31, 0.7))
+    assert span(ax) == pytest.approx((0.3, 0.7))
+    # And a little to its sides.
+    assert ax.get_xlim() == pytest.approx((0.284, 0.716))
     low, high = ax.get_ylim()
     assert low == 0
     assert 1 <= high < 1.1
@@ -103,6 +76,68 @@ def test_axes_span_the_calibration_range_and_say_what_they_are():
     assert "utility" in ax.get_ylabel()
     assert "0.0123" in ax.get_title()
     assert "0.0456" in ax.get_title()
+
+
+# ------------------------------------------------------------------------- a threshold
+
+
+def test_threshold_in_the_range():
+    result = evaluation()
+    ax = plot_utility(result, threshold=0.35)
+    line = lines(ax)["threshold 0.3500"]
+    assert line.get_xdata() == [0.35, 0.35]
+    assert legend_texts(ax)[-1] == "threshold 0.3500"
+    assert ax.get_xlim() == plot_utility(result).get_xlim()
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.9, 2.0])
+def test_the_axes_reach_out_to_a_threshold_beyond_the_range(threshold):
+    ax = plot_utility(evaluation(), threshold=threshold)
+    low, high = ax.get_xlim()
+    assert low < min(threshold, 0.2)
+    assert high > max(threshold, 0.7)
+    assert span(ax) == pytest.approx((0.2, 0.7))
+    assert f"threshold {threshold:.4f}" in lines(ax)
+
+
+def test_curves_beyond_the_range_are_those_of_the_error_rates():
+    result = with_rates(beta=2.0)
+    rates = result.error_rates
+    # To the left end of what is known, and little farther than the range on the right.
+    ax = plot_utility(result, threshold=0.12)
+    segments = [segment for some in curves(ax).values() for segment in some]
+    assert len(segments) == 20
+    shown = slice(0, 14)
+    assert rates.thresholds[[0, 13]] == pytest.approx([0.1, 0.75])
+    expected = [
+        [oracles.utility(1 - frr, 1 - far, 2.0) for far, frr in zip(*row, strict=True)]
+        for row in zip(
+            rates.per_class_far[:, shown].astype(float).tolist(),
+            rates.per_class_frr[:, shown].astype(float).tolist(),
+            strict=True,
+        )
+    ]
+    np.testing.assert_allclose(utilities(segments), sorted(expected))
+    for segment in segments:
+        np.testing.assert_allclose(segment[:, 0], rates.thresholds[shown])
+    mean = lines(ax)["mean class"].get_ydata()
+    np.testing.assert_allclose(mean, np.mean(expected, axis=0))
+
+
+@pytest.mark.parametrize("threshold", [math.nan, math.inf, -0.1, 2.1])
+def test_threshold_that_is_no_distance(threshold):
+    with pytest.raises(ValueError, match=r"`threshold` .*\[0, 2\].*Received: thresh"):
+        plot_utility(evaluation(), threshold=threshold)
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("threshold", ["0.3", True, [0.3]])
+def test_threshold_that_is_no_number(threshold):
+    with pytest.raises(TypeError, match=r"`threshold` .*Received: threshold="):
+        plot_utility(evaluation(), threshold=threshold)
+
+
+# -------------------------------------------------------------------------------- axes
 
 
 def test_given_axes_are_drawn_on():
@@ -120,11 +155,59 @@ def test_new_axes_by_default():
     assert first.figure is not second.figure
 
 
-def test_five_thousand_classes_can_be_drawn():
-    ax = plot_utility(evaluation(5000, 101))
+def test_light_and_dark(style):
+    assert_legible(plot_utility(evaluation(), threshold=0.3).figure)
+    assert_legible(plot_utility_comparison({"a": evaluation(), "b": evaluation(9)}))
+
+
+# ------------------------------------------------------------------------ many classes
+
+
+def test_bands_of_many_classes():
+    """With 1001 classes, 50 are below the middle 90% of them, and 250 below 50%."""
+    result = evaluation(1001)
+    ax = plot_utility(result)
+    in_order = np.sort(result.utility, axis=0)
+    bands = {x.get_label(): x for x in ax.collections if "middle" in x.get_label()}
+    assert list(bands) == ["middle 90% of classes", "middle 50% of classes"]
+    for band, rank in zip(bands.values(), (50, 250), strict=True):
+        (path,) = band.get_paths()
+        for k, threshold in enumerate(result.thresholds):
+            heights = path.vertices[np.isclose(path.vertices[:, 0], threshold), 1]
+            expected = in_order[[rank, 1000 - rank], k]
+            assert [heights.min(), heights.max()] == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "num_curves", "label"),
+    [
+        (501, 50, "worst 10% of classes"),
+        (1009, 100, "worst 10% of classes"),
+        (5000, 100, "100 worst classes"),
+    ],
+)
+def test_the_worst_of_many_classes_have_curves(num_classes, num_curves, label):
+    result = evaluation(num_classes)
+    ax = plot_utility(result)
+    (worst,) = curves(ax).values()
+    area = (result.utility[:, 1:] + result.utility[:, :-1]).sum(axis=1)
+    order = np.argsort(area)[:num_curves]
+    assert utilities(worst) == sorted(result.utility[order].tolist())
+    assert label in legend_texts(ax)
+    assert "classes" not in legend_texts(ax)
+
+
+def test_five_hundred_classes_have_a_curve_each():
+    assert sum(map(len, curves(plot_utility(evaluation(500))).values())) == 500
+
+
+def test_ten_thousand_classes_can_be_drawn():
+    ax = plot_utility(evaluation(10_000, 101))
     ax.figure.canvas.draw()
-    assert sum(len(segments) for segments in curves(ax).values()) == 5000
     assert np.asarray(ax.figure.canvas.buffer_rgba())[..., :3].std() > 20
+
+
+# -------------------------------------------------------------------------- comparison
 
 
 def test_comparison_has_a_panel_for_each():
@@ -134,12 +217,20 @@ def test_comparison_has_a_panel_for_each():
     left, right = figure.axes
     assert left.get_title().startswith("without\n")
     assert right.get_title().startswith("with\n")
-    assert left.get_xlim() == pytest.approx((0.3, 0.7))
-    assert right.get_xlim() == pytest.approx((0.5, 0.7))
+    assert span(left) == pytest.approx((0.3, 0.7))
+    assert span(right) == pytest.approx((0.5, 0.7))
     assert left.get_ylim() == right.get_ylim()
     counts = [sum(map(len, curves(ax).values())) for ax in figure.axes]
     assert counts == [20, 12]
     figure.canvas.draw()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_comparison_shows_the_lowest_utility_of_all(order):
+    low = evaluation(utility=np.linspace(0.35, 0.9, 220).reshape(20, 11))
+    high = evaluation(utility=np.linspace(0.75, 0.9, 220).reshape(20, 11))
+    figure = plot_utility_comparison(dict([("a", low), ("b", high)][::order]))
+    assert {ax.get_ylim()[0] for ax in figure.axes} == {0.3}
 
 
 def test_comparison_of_one():

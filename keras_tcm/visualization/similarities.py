@@ -1,0 +1,225 @@
+"""Distributions of the similarities inside and between classes."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_tcm.evaluation.distribution import NUM_STEPS, STEPS_PER_UNIT, Distribution
+from keras_tcm.evaluation.errors import UndefinedError
+from keras_tcm.evaluation.pair_walk import tile_side
+from keras_tcm.evaluation.positive_pairs import PositivePairs
+from keras_tcm.evaluation.precision import full_precision
+from keras_tcm.evaluation.samples import Samples, check_embeddings
+from keras_tcm.evaluation.tile_kernels import NegativeCounts
+from keras_tcm.evaluation.tile_walk import TileWalk
+from keras_tcm.labels import check_labels, encode_labels
+from keras_tcm.validation import check_number
+from keras_tcm.visualization.palette import BLUE, VERMILION
+from keras_tcm.visualization.pyplot import pyplot
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+
+# Samples of which all negative pairs are counted: 34 million of them.
+_MAX_SAMPLES = 8192
+_MAX_POSITIVES = 2**24
+_NUM_BINS = 120
+# Of positive pairs and of negative ones.
+_STYLES = {
+    True: {"name": "positive", "color": BLUE, "linestyle": "solid", "hatch": "////"},
+    False: {
+        "name": "negative",
+        "color": VERMILION,
+        "linestyle": "dashed",
+        "hatch": "\\\\\\\\",
+    },
+}
+
+
+def plot_similarities(
+    embeddings: Any,
+    labels: Any,
+    margins: tuple[float, float] | None = None,
+    ax: "matplotlib.axes.Axes | None" = None,
+) -> "matplotlib.axes.Axes":
+    """Draw how the cosine similarities of positive and negative pairs are distributed.
+
+    Densities, each of area 1: there are far fewer positive pairs. With the margins of
+    `losses.TCM`, the pairs that it acts on are hatched: positive pairs with a
+    similarity of at most the positive margin, and negative pairs with one of at least
+    the negative margin. The legend has their shares.
+
+    Of more than 8,192 samples, the negative pairs among a random 8,192 stand for all;
+    of more than 17 million positive pairs, those of random samples with all others.
+    The random samples are the same in every call. Pairs are counted block by block:
+    what they need in memory does not grow with their number.
+
+    Args:
+        embeddings: Vectors of any norm, shape `(n, d)`: array or tensor.
+        labels: Labels of any hashable kind, shape `(n,)`.
+        margins: `(positive_margin, negative_margin)` of a TCM loss, with
+            `-1 <= negative_margin <= positive_margin <= 1`. Defaults to `None`.
+        ax: Axes to draw on. Defaults to new ones.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        TypeError: If `embeddings` are not real numbers, `labels` are no labels, or
+            `margins` are not two numbers.
+        ValueError: If shapes do not match, embeddings are NaN or infinite, there is no
+            positive or no negative pair, or a margin is out of range.
+
+    Example:
+
+    >>> ax = keras_tcm.visualization.plot_similarities(
+    ...     embeddings, labels, margins=(0.9, 0.5))
+    """
+    plt = pyplot()
+    if margins is not None:
+        margins = _check_margins(margins)
+    vectors = check_embeddings("embeddings", embeddings)
+    classes, (codes,) = encode_labels(check_labels("labels", labels, len(vectors)))
+    samples = Samples(vectors, codes, len(classes))
+    with full_precision():
+        positive, negative = _positive_pairs(samples), _negative_pairs(samples)
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
+    farthest = max(positive.steps[-1], negative.steps[-1])
+    nearest = min(positive.steps[0], negative.steps[0])
+    # A step more: distances are rounded, and all may be equal.
+    edges = np.linspace(
+        _similarity(farthest + 1), _similarity(nearest - 1), _NUM_BINS + 1
+    )
+    for pairs, is_positive in ((positive, True), (negative, False)):
+        style = _STYLES[is_positive]
+        densities = _densities(pairs, edges)
+        ax.stairs(densities, edges, fill=True, color=style["color"], alpha=0.35)
+        ax.stairs(
+            densities,
+            edges,
+            color=style["color"],
+            linestyle=style["linestyle"],
+            linewidth=1.6,
+            label=f"{style['name']} pairs",
+        )
+        if margins is not None:
+            margin = margins[0 if is_positive else 1]
+            _mark_hard_pairs(ax, pairs, is_positive, margin, densities, edges)
+    ax.set(xlabel="cosine similarity", ylabel="density")
+    ax.set_ylim(bottom=0)
+    ax.legend(framealpha=0.9, fontsize="small")
+    return ax
+
+
+def _check_margins(margins: Any) -> tuple[float, float]:
+    try:
+        positive, negative = margins
+    except (TypeError, ValueError):
+        raise TypeError(
+            "`margins` must be two numbers, the positive and the negative margin. "
+            f"Received: margins={margins!r}"
+        ) from None
+    positive = check_number("margins[0]", positive, -1, 1)
+    return positive, check_number("margins[1]", negative, -1, positive)
+
+
+def _positive_pairs(samples: Samples) -> Distribution:
+    """All positive pairs, or those that a random part of the samples is in."""
+    per_class = np.diff(samples.starts)
+    num_pairs = int((per_class * (per_class - 1)).sum())
+    if not num_pairs:
+        raise UndefinedError(
+            "`labels` must have a class with two samples, for a positive pair. "
+            f"Received: {samples.size} samples of as many classes"
+        )
+    if num_pairs <= _MAX_POSITIVES:
+        return PositivePairs(samples, None).distribution()
+    size = max(samples.size * _MAX_POSITIVES // num_pairs, 1)
+    some, places = _random_samples(samples, size)
+    return PositivePairs(some, samples, places).distribution()
+
+
+def _negative_pairs(samples: Samples) -> Distribution:
+    """All negative pairs, or those among a random part of the samples."""
+    some, _ = _random_samples(samples, _MAX_SAMPLES)
+    counts = NegativeCounts(np.array([NUM_STEPS - 1]), None, None, 0, np.uint32)
+    side = tile_side(some.size)
+    walk = TileWalk(
+        some.blocks,
+        some.blocks,
+        some.starts[some.codes],
+        some.starts[some.codes + 1],
+        (side, side),
+        use_numba=False,
+    )
+    walk.run(counts, None, None, range(some.size), is_symmetric=True)
+    negative = Distribution(counts.histogram)
+    if not negative.size:
+        raise UndefinedError(
+            "`labels` must have two classes or more, for a negative pair. "
+            f"Received: {some.size} samples of one class"
+        )
+    return negative
+
+
+def _random_samples(samples: Samples, size: int) -> tuple[Samples, np.ndarray]:
+    """Draw samples without replacement, and tell their places, increasing."""
+    if samples.size <= size:
+        return samples, np.arange(samples.size)
+    rng = np.random.default_rng(0)
+    places = np.sort(rng.choice(samples.size, size, replace=False))
+    num_classes = len(samples.starts) - 1
+    return Samples(samples.pick(places), samples.codes[places], num_classes), places
+
+
+def _similarity(steps: float | np.ndarray) -> Any:
+    return 1.0 - steps / STEPS_PER_UNIT
+
+
+def _densities(pairs: Distribution, edges: np.ndarray) -> np.ndarray:
+    counts = np.diff(pairs.cumulative, prepend=0)
+    densities, _ = np.histogram(
+        _similarity(pairs.steps), edges, weights=counts, density=True
+    )
+    return densities
+
+
+def _mark_hard_pairs(
+    ax: "matplotlib.axes.Axes",
+    pairs: Distribution,
+    is_positive: bool,
+    margin: float,
+    densities: np.ndarray,
+    edges: np.ndarray,
+) -> None:
+    """Draw a margin, and hatch the densities on the side on which TCM acts."""
+    steps = (1.0 - margin) * STEPS_PER_UNIT
+    if is_positive:
+        bins = edges[:-1] < margin
+        hard_edges = np.append(edges[:-1][bins], min(margin, edges[-1]))
+        share = 1.0 - pairs.share_up_to(int(np.ceil(steps)) - 1)
+    else:
+        bins = edges[1:] > margin
+        hard_edges = np.insert(edges[1:][bins], 0, max(margin, edges[0]))
+        share = pairs.share_up_to(int(np.floor(steps)))
+    style = _STYLES[is_positive]
+    ax.axvline(
+        margin,
+        color=style["color"],
+        linestyle=style["linestyle"],
+        label=f"{style['name']} margin {margin:g}",
+    )
+    if bins.any():
+        ax.stairs(
+            densities[bins],
+            hard_edges,
+            fill=True,
+            facecolor="none",
+            edgecolor=style["color"],
+            linewidth=0,
+            hatch=style["hatch"],
+            label=f"hard {style['name']} pairs: {share:.1%}",
+        )
