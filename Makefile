@@ -37,8 +37,20 @@ $(DEMO_VENV)/.stamp: pyproject.toml constraints.txt
 demo: $(DEMO_VENV)/.stamp ## Train with and without TCM and write demo-results/
 	$(DEMO_VENV)/bin/keras-tcm demo --out demo-results
 
+# For the tests of pages in a browser. Where it cannot be installed they are skipped.
+.PHONY: browser
+browser:
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; \
+	then true; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -q && \
+		apt-get install -y -q --no-install-recommends chromium; \
+	else \
+		echo "No Chromium or Chrome: the tests that need one will be skipped."; \
+	fi
+
 .PHONY: test
-test: $(VENV)/.stamp ## Run all tests on TensorFlow, JAX and PyTorch
+test: $(VENV)/.stamp browser ## Run all tests on TensorFlow, JAX and PyTorch
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== all tests, KERAS_BACKEND=$$backend"; \
 		$(TEST_ENV) KERAS_BACKEND=$$backend $(BIN)/pytest -n $(WORKERS); \
@@ -58,6 +70,14 @@ lint: $(VENV)/.stamp ## Run ruff: rules and format
 types: $(VENV)/.stamp ## Run mypy
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(VENV)/.stamp ## Build the documentation in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+.PHONY: notebooks
+notebooks: $(VENV)/.stamp ## Run the notebooks and keep their outputs: a quarter of an hour
+	$(BIN)/python notebooks/execute.py
+
 .PHONY: bench
 bench: $(VENV)/.stamp ## Measure speed and memory: an hour or two; writes docs/benchmarks.md
 	@set -e; for topic in loss evaluation metric training_step import sampled; do \
@@ -71,6 +91,6 @@ build: $(VENV)/.stamp ## Build the wheel and the source distribution in dist/
 
 .PHONY: clean
 clean: ## Remove the environments and everything that was generated
-	rm -rf $(VENV) $(DEMO_VENV) build dist demo-results *.egg-info
+	rm -rf $(VENV) $(DEMO_VENV) build dist demo-results site *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

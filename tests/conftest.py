@@ -1,6 +1,7 @@
 """Shared fixtures. The backend is chosen by KERAS_BACKEND, one per process."""
 
 import importlib.util
+import os
 import shutil
 
 import numpy as np
@@ -102,3 +103,40 @@ def torch_compiler():
         pytest.skip("torch.compile needs a C++ compiler, and there is none")
     if " " in torch.__file__:
         pytest.skip("torch.compile hands its own path to the compiler unquoted")
+
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_BROWSER_ARGUMENTS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright."""
+
+    def need(reason):
+        if os.environ.get("KERAS_TCM_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"KERAS_TCM_REQUIRE_BROWSER=1, but {reason}")
+        pytest.skip(reason)
+
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        need("playwright is not installed")
+    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if path is None:
+        need(f"there is none of {', '.join(_BROWSERS)} on the PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=_BROWSER_ARGUMENTS
+        )
+        yield browser
+        browser.close()

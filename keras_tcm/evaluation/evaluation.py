@@ -4,11 +4,13 @@ import dataclasses
 import json
 import math
 import os
+import pathlib
 from typing import Any, Self
 
 import numpy as np
 
 from keras_tcm.evaluation.error_rates import ErrorRates
+from keras_tcm.files import replacing
 from keras_tcm.labels import label_array
 
 _FORMAT = "keras_tcm.Evaluation"
@@ -243,6 +245,36 @@ class Evaluation:
         from keras_tcm.visualization import plot_utility
 
         return plot_utility(self, ax=ax)
+
+    def to_html(
+        self, path: str | os.PathLike, title: str = "Embedding evaluation"
+    ) -> None:
+        """Write the result as an interactive page of HTML.
+
+        The page has a threshold to move, which shows FAR, FRR and utility, in all and
+        of each class, in charts and in a table to sort and search. It is one file that
+        needs no other and no network.
+
+        Args:
+            path: File to write, replaced if it exists; its folder must exist.
+            title: Title of the page. Defaults to `"Embedding evaluation"`.
+
+        Raises:
+            OSError: If the file cannot be written.
+            TypeError: If `title` is not a string.
+
+        Example:
+
+        >>> result.to_html(path, title="Digits, with TCM")
+        """
+        from keras_tcm.report import render_page
+
+        if not isinstance(title, str):
+            raise TypeError(f"`title` must be a string. Received: title={title!r}")
+        # What UTF-8 cannot express is written as references to characters.
+        page = render_page(self, title).encode("utf-8", "xmlcharrefreplace")
+        with replacing(pathlib.Path(path)) as partial:
+            partial.write_bytes(page)
 
 
 def _error(errors: dict[str, float] | None, name: str, form: str) -> str:

@@ -301,7 +301,8 @@ def write_comparison(out: pathlib.Path, comparison: ModelComparison) -> None:
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
     (out / "compare.json").write_text(text + "\n", encoding="utf-8")
-    (out / "table.md").write_text(to_markdown(comparison.blocks()), encoding="utf-8")
+    text = to_markdown(comparison.blocks(), out)
+    (out / "table.md").write_text(text, encoding="utf-8")
     names = comparison.names
     figure = plot_utility_comparison(
         {names[0]: comparison.first, names[1]: comparison.second}

@@ -97,12 +97,17 @@ class Figure:
 Block = Heading | Paragraph | Bullets | Table | Figure
 
 
-def to_markdown(blocks: Sequence[Block]) -> str:
-    """Write blocks in Markdown; figures are linked by their file names."""
-    return "\n".join(_markdown(block) for block in blocks)
+def to_markdown(blocks: Sequence[Block], folder: pathlib.Path) -> str:
+    """Write blocks in Markdown.
+
+    Args:
+        blocks: What to say.
+        folder: Where the text will lie: figures, in it or below, are linked from there.
+    """
+    return "\n".join(_markdown(block, folder) for block in blocks)
 
 
-def _markdown(block: Block) -> str:
+def _markdown(block: Block, folder: pathlib.Path) -> str:
     if isinstance(block, Heading):
         return f"{'#' * block.level} {_plain(block.text)}\n"
     if isinstance(block, Paragraph):
@@ -110,7 +115,8 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Bullets):
         return "".join(f"- {_plain(item)}\n" for item in block.items)
     if isinstance(block, Figure):
-        return f"![{_plain(block.description)}]({block.path.name})\n"
+        link = block.path.relative_to(folder).as_posix()
+        return f"![{_plain(block.description)}]({link})\n"
     rules = [
         "---" if i < block.num_labels else "---:" for i in range(len(block.header))
     ]

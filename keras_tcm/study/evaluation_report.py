@@ -60,7 +60,10 @@ def _point(evaluation: Evaluation) -> OperatingPoint:
 
 
 def write_report(out: pathlib.Path, evaluations: Mapping[str, Evaluation]) -> None:
-    """Write `table.md`, `utility.png` and one JSON file per evaluation.
+    """Write `table.md`, `utility.png`, and a JSON file and a page per evaluation.
+
+    The page of a single evaluation is `report.html`; those of several have the names of
+    their JSON files.
 
     Args:
         out: Folder to write to; made if missing.
@@ -72,8 +75,10 @@ def write_report(out: pathlib.Path, evaluations: Mapping[str, Evaluation]) -> No
     for name, evaluation in evaluations.items():
         stem = re.sub(r"\W+", "_", name.lower()).strip("_")
         evaluation.save(out / f"{stem}.json")
+        page = stem if len(evaluations) > 1 else "report"
+        evaluation.to_html(out / f"{page}.html", title=name)
     (out / "table.md").write_text(
-        to_markdown([comparison_table(evaluations)]), encoding="utf-8"
+        to_markdown([comparison_table(evaluations)], out), encoding="utf-8"
     )
     figure = plot_utility_comparison(evaluations)
     figure.savefig(out / "utility.png", dpi=120)

@@ -36,6 +36,10 @@ TITLE = "Models with and without TCM"
 # A loss of R@1 up to it counts as none, in points.
 _TOLERATED_LOSS = 0.5
 _DPI = 120
+_ORIGIN = (
+    "Written by keras-tcm report from the files of keras-tcm study, one for each "
+    "training."
+)
 _METHOD = (
     "Each line compares models trained without and with TCM on the same data, from the "
     "same seeds: the means over seeds without → with TCM, their difference (of R@1 in "
@@ -56,9 +60,9 @@ _METHOD_IN_SHORT = (
 def write_study_report(directory: pathlib.Path, out: pathlib.Path) -> list[Block]:
     """Write the report of a study.
 
-    Writes `study.md`, `study.html` (one file that needs no other), and the figures
-    `utility.png`, `trade_off.png` and `consistency.png` as far as there are runs for
-    them.
+    Writes `study.md`, `study.html` (one file that needs no other), and in `images` the
+    figures `study_utility.png`, `study_trade_off.png` and `study_consistency.png` as
+    far as there are runs for them.
 
     Args:
         directory: Folder of the study, with its runs in `runs`.
@@ -74,18 +78,20 @@ def write_study_report(directory: pathlib.Path, out: pathlib.Path) -> list[Block
     """
     records = read_runs(directory)
     parts = {part: summarize(records, part) for part in PARTS}
-    out.mkdir(parents=True, exist_ok=True)
+    images = out / "images"
+    images.mkdir(parents=True, exist_ok=True)
     measures = (RECALL, OPIS, epsilon_opis_measure(records[0].epsilon))
     blocks = [
         Heading(TITLE, 1),
+        Paragraph(_ORIGIN),
         *_main_blocks(parts["comparison"], measures),
         *_settings_blocks(records, parts["comparison"]),
         *_completeness_blocks(parts),
-        *_trade_off_blocks(parts["tuning"], out),
-        *_utility_blocks(parts["comparison"], out),
-        *_consistency_blocks(parts["sweep"], measures, out),
+        *_trade_off_blocks(parts["tuning"], images),
+        *_utility_blocks(parts["comparison"], images),
+        *_consistency_blocks(parts["sweep"], measures, images),
     ]
-    (out / "study.md").write_text(to_markdown(blocks), encoding="utf-8")
+    (out / "study.md").write_text(to_markdown(blocks, out), encoding="utf-8")
     (out / "study.html").write_text(to_html(TITLE, blocks), encoding="utf-8")
     return list(_brief_blocks(parts["comparison"], measures))
 
@@ -370,13 +376,13 @@ def _completeness_blocks(parts: Mapping[str, PartSummary]) -> Iterator[Block]:
 # ---------------------------------------------------------------------------- figures
 
 
-def _trade_off_blocks(summary: PartSummary, out: pathlib.Path) -> Iterator[Block]:
+def _trade_off_blocks(summary: PartSummary, images: pathlib.Path) -> Iterator[Block]:
     yield Heading("Choice of the weight, on held-out training classes")
     comparisons = summary.comparisons
     if not comparisons:
         yield Paragraph("Left out: there is no pair of tuning runs.")
         return
-    path = _save(plot_trade_off(comparisons), out / "trade_off.png")
+    path = _save(plot_trade_off(comparisons), images / "study_trade_off.png")
     yield Figure(
         path, "Change of OPIS against change of R@1, for each base loss and weight"
     )
@@ -422,7 +428,7 @@ def _weight_cells(
         )
 
 
-def _utility_blocks(summary: PartSummary, out: pathlib.Path) -> Iterator[Block]:
+def _utility_blocks(summary: PartSummary, images: pathlib.Path) -> Iterator[Block]:
     from keras_tcm.visualization import plot_utility_comparison
 
     yield Heading("Utility of the classes before and after")
@@ -434,7 +440,7 @@ def _utility_blocks(summary: PartSummary, out: pathlib.Path) -> Iterator[Block]:
     before, after = (record.evaluation() for record in one.pairs[seed])
     figure = plot_utility_comparison({"without TCM": before, "with TCM": after})
     yield Figure(
-        _save(figure, out / "utility.png"),
+        _save(figure, images / "study_utility.png"),
         "Utility of each test class against the distance threshold, without and with "
         "TCM",
     )
@@ -445,7 +451,7 @@ def _utility_blocks(summary: PartSummary, out: pathlib.Path) -> Iterator[Block]:
 
 
 def _consistency_blocks(
-    summary: PartSummary, measures: Sequence[Measure], out: pathlib.Path
+    summary: PartSummary, measures: Sequence[Measure], images: pathlib.Path
 ) -> Iterator[Block]:
     from keras_tcm.visualization import ConsistencyPoint, plot_consistency
 
@@ -466,9 +472,9 @@ def _consistency_blocks(
         ]
         ax = plot_consistency(points)
         ax.set_title(f"{dataset}, {backbone}", parse_math=False)
-        name = "consistency.png" if len(groups) == 1 else f"consistency_{number}.png"
+        suffix = "" if len(groups) == 1 else f"_{number}"
         yield Figure(
-            _save(ax.figure, out / name),
+            _save(ax.figure, images / f"study_consistency{suffix}.png"),
             "OPIS against recognition error, for each base loss and batch size, "
             "without and with TCM",
         )

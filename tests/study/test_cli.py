@@ -71,7 +71,7 @@ def read_table(path):
 def check_output(out, stem, expected):
     """The files agree with an evaluation."""
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        [f"{stem}.json", "table.md", "utility.png"]
+        [f"{stem}.json", "report.html", "table.md", "utility.png"]
     )
     saved = Evaluation.load(out / f"{stem}.json")
     assert saved.opis == pytest.approx(expected.opis, rel=1e-9)
@@ -87,6 +87,9 @@ def check_output(out, stem, expected):
     assert table["threshold at FAR 1%"] == [f"{point.threshold:.4f}"]
     assert table["- FRR (lower is better)"] == [f"{point.frr:.2%}"]
     check_image(out / "utility.png")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert f"{expected.opis:.6f}" in page
+    assert f"{point.threshold:.6f}" in page
 
 
 # ---------------------------------------------------------------------------- evaluate
@@ -359,7 +362,7 @@ def test_file_in_the_way_of_the_output(tmp_path, capsys, below):
     assert (tmp_path / "taken").read_text() == "kept"
 
 
-@pytest.mark.parametrize("name", ["a.json", "table.md", "utility.png"])
+@pytest.mark.parametrize("name", ["a.json", "report.html", "table.md", "utility.png"])
 def test_folder_in_the_way_of_an_output_file(tmp_path, capsys, name):
     file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
     (tmp_path / "out" / name).mkdir(parents=True)
@@ -587,9 +590,9 @@ def test_report(studied, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert run("report", studied, "--out", out) == 0
     assert sorted(path.name for path in out.iterdir()) == [
+        "images",
         "study.html",
         "study.md",
-        "utility.png",
     ]
     printed = capsys.readouterr()
     assert "4.000 → 3.000" in printed.out
@@ -602,10 +605,10 @@ def test_report_goes_to_the_folder_of_the_study_and_replaces_that_there(studied)
     for _ in range(2):
         assert run("report", studied) == 0
     assert sorted(path.name for path in studied.iterdir()) == [
+        "images",
         "runs",
         "study.html",
         "study.md",
-        "utility.png",
     ]
 
 
@@ -619,10 +622,10 @@ def test_report_on_a_damaged_run(studied, capsys):
     check_mistake(capsys, run("report", studied), "half.json")
 
 
-@pytest.mark.parametrize("name", ["study.md", "study.html", "utility.png"])
+@pytest.mark.parametrize("name", ["study.md", "study.html", "images/study_utility.png"])
 def test_folder_in_the_way_of_the_report(studied, capsys, name):
-    (studied / name).mkdir()
-    check_mistake(capsys, run("report", studied), name)
+    (studied / name).mkdir(parents=True)
+    check_mistake(capsys, run("report", studied), pathlib.Path(name).name)
 
 
 def test_study_runs_and_reports(tmp_path, monkeypatch, capsys):
@@ -875,7 +878,8 @@ def test_demo_trains_both_models_from_the_same_start(tmp_path, monkeypatch, caps
 
     stems = ["multisimilarity", "multisimilarity_tcm"]
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["results.json", "table.md", "utility.png", *(f"{s}.json" for s in stems)]
+        ["results.json", "table.md", "utility.png"]
+        + [f"{stem}.{kind}" for stem in stems for kind in ("html", "json")]
     )
     check_image(out / "utility.png")
     record = json.loads((out / "results.json").read_text())

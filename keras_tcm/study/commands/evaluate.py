@@ -26,7 +26,7 @@ def add_parser(commands: Commands) -> None:
         "Evaluate embeddings of any origin. FILE is a NumPy .npz archive "
         "with the arrays `embeddings` (n, d) and `labels` (n,), optionally "
         "`gallery_embeddings` and `gallery_labels`. Writes the evaluation as JSON, "
-        "table.md and utility.png.",
+        "report.html (interactive), table.md and utility.png.",
     )
     parser.add_argument("file", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder")

@@ -1,0 +1,54 @@
+"""The page: its parts put together."""
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import string
+
+from keras_tcm.evaluation.evaluation import Evaluation
+from keras_tcm.report.page_data import page_data
+from keras_tcm.report.summary import describe, measures, operating_points, sizes
+
+_SCRIPTS = ("chart.js", "class_table.js", "page.js")
+
+
+def render_page(evaluation: Evaluation, title: str) -> str:
+    """Write an evaluation as a page that needs no other file and no network.
+
+    Args:
+        evaluation: What the page is about.
+        title: Title of the page; plain text.
+
+    Returns:
+        The page. A browser runs no other script in it than this package's: class names
+        and title are text, and the page's security policy names the script by its hash.
+    """
+    # The line break after the opening tag is part of what is hashed.
+    script = "\n" + "\n".join(map(_read, _SCRIPTS))
+    style = "\n" + _read("page.css")
+    # A single pass: what a value contains is never taken for a placeholder.
+    return string.Template(_read("page.html")).substitute(
+        title=html.escape(title),
+        script=script,
+        script_hash=_hash(script),
+        style=style,
+        style_hash=_hash(style),
+        data=page_data(evaluation),
+        description=html.escape(describe(evaluation)),
+        measures=measures(evaluation),
+        sizes=sizes(evaluation),
+        operating_points=operating_points(evaluation),
+        distance=html.escape(evaluation.distance),
+        beta=f"{evaluation.beta:g}",
+        epsilon=f"{evaluation.epsilon:.0%}",
+    )
+
+
+def _read(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"

@@ -1,0 +1,101 @@
+"""What the script of the page reads."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from keras_tcm.evaluation.error_rates import ErrorRates, encode_float32
+from keras_tcm.evaluation.evaluation import Evaluation
+from keras_tcm.ops.curves import mean_over_range, num_worst_classes
+
+# The classes between these percentiles make the bands of the charts.
+_BAND = (5, 95)
+
+
+def page_data(evaluation: Evaluation) -> str:
+    """Write the numbers and class names of an evaluation as JSON for a script element.
+
+    `C` counts the classes, `R` the thresholds.
+
+    Args:
+        evaluation: What to write.
+
+    Returns:
+        ASCII text without `<`, `>` and `&`: an object with
+        - `classes`, `samples`, `share` (of OPIS; all `null` where OPIS is not above
+          0) and `utility` (mean over the calibration range), each of length `C`;
+        - `distance`, `beta`, `calibration_range`;
+        - `rates`: `thresholds`, `far`, `frr` of length `R`, their `far_band` and
+          `frr_band` over the classes, and `per_class_far` and `per_class_frr`: base64
+          of little-endian float32, shape `(R, C)`, so that one threshold's are
+          contiguous; or `null` where the evaluation has none;
+        - `utility_curves`: `thresholds`, the `mean`, `worst` (mean of the worst
+          classes) and `band` at each, and `lowest`, of all classes and thresholds;
+        - `points`: `name` and `index` among `rates.thresholds` of operating points.
+    """
+    rates = evaluation.error_rates
+    total = evaluation.opis_per_class.sum()
+    shares = [
+        value / total if total > 0 else None
+        for value in evaluation.opis_per_class.tolist()
+    ]
+    data = {
+        "classes": [str(label) for label in evaluation.classes.tolist()],
+        "samples": evaluation.class_counts.tolist(),
+        "share": shares,
+        "utility": mean_over_range(evaluation.utility).tolist(),
+        "distance": evaluation.distance,
+        "beta": evaluation.beta,
+        "calibration_range": evaluation.calibration_range,
+        "rates": rates and _rates(rates),
+        "utility_curves": _utility_curves(evaluation),
+        "points": rates and _points(evaluation, rates),
+    }
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    # Inside a string, the only place where they occur, escapes mean the same.
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _rates(rates: ErrorRates) -> dict[str, Any]:
+    return {
+        "thresholds": rates.thresholds.tolist(),
+        "far": rates.far.tolist(),
+        "frr": rates.frr.tolist(),
+        "far_band": _band(rates.per_class_far),
+        "frr_band": _band(rates.per_class_frr),
+        "per_class_far": encode_float32(rates.per_class_far.T),
+        "per_class_frr": encode_float32(rates.per_class_frr.T),
+    }
+
+
+def _utility_curves(evaluation: Evaluation) -> dict[str, Any]:
+    rates = evaluation.error_rates
+    thresholds, utility = evaluation.thresholds, evaluation.utility
+    if rates is not None:
+        thresholds, utility = rates.thresholds, rates.utility(evaluation.beta)
+    # The worst classes are those of epsilon-OPIS, wherever the curves reach.
+    order = np.argsort(mean_over_range(evaluation.utility), kind="stable")
+    worst = order[: num_worst_classes(len(order), evaluation.epsilon)]
+    return {
+        "thresholds": thresholds.tolist(),
+        "mean": utility.mean(axis=0).tolist(),
+        "worst": utility[worst].mean(axis=0).tolist(),
+        "band": _band(utility),
+        "lowest": float(utility.min()),
+    }
+
+
+def _band(curves: np.ndarray) -> list[list[float]]:
+    return np.percentile(curves, _BAND, axis=0).tolist()
+
+
+def _points(evaluation: Evaluation, rates: ErrorRates) -> list[dict[str, Any]]:
+    # Points that are unresolved, or accept every pair, have no threshold among them.
+    return [
+        {"name": f"FAR ≤ {100 * point.far_target:g}%", "index": int(index)}
+        for point in evaluation.operating_points
+        for index in np.flatnonzero(rates.thresholds == point.threshold)
+    ]

@@ -1,0 +1,148 @@
+"""The numbers of an evaluation in HTML, each with a few words on what it means."""
+
+import html
+import math
+
+from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
+
+
+def describe(evaluation: Evaluation) -> str:
+    """Say in a line of text what was evaluated."""
+    pairs = (
+        "estimated from a sample of the pairs (± standard error)"
+        if evaluation.standard_errors
+        else "all pairs compared"
+    )
+    return (
+        f"{evaluation.num_samples:,} samples, {len(evaluation.classes):,} classes, "
+        f"{evaluation.distance} distance, {pairs}"
+    )
+
+
+def measures(evaluation: Evaluation) -> str:
+    """Write the measures as groups of a definition list."""
+    share = f"{evaluation.epsilon:.0%}"
+    errors = evaluation.standard_errors
+    groups = [
+        _measure(
+            "OPIS",
+            _value(evaluation.opis, ".6f", errors, "opis"),
+            "↓ lower is better",
+            "How far the utilities of the classes lie apart at one threshold: their "
+            "variance, averaged over the calibration range. 0 if a threshold serves "
+            "all classes equally.",
+        ),
+        _measure(
+            f"{share}-OPIS",
+            _value(evaluation.epsilon_opis, ".6f", errors, "epsilon_opis"),
+            "↓ lower is better",
+            f"Squared gap in utility between the worst {share} of the classes and the "
+            "others, averaged likewise.",
+        ),
+        _measure(
+            "EER",
+            _value(evaluation.eer, ".4f", errors, "eer"),
+            "↓ lower is better",
+            "Equal error rate: FAR and FRR at the threshold where they are equal.",
+        ),
+        _measure(
+            "mAP@R",
+            _value(evaluation.map_at_r, ".4f", errors, "map_at_r"),
+            "↑ higher is better",
+            "Mean average precision among the R nearest of each sample, R being the "
+            "number of its positives.",
+        ),
+    ]
+    recall = {
+        k: _value(value, ".4f", errors, f"recall_at_{k}")
+        for k, value in evaluation.recall.items()
+    }
+    first, *others = recall
+    groups.append(
+        _measure(
+            f"R@{first}",
+            recall[first],
+            "↑ higher is better",
+            "R@k: share of samples that have a positive among the k nearest to them.",
+            *(f"R@{k} {recall[k]}" for k in others),
+        )
+    )
+    return "".join(groups)
+
+
+def _measure(name: str, value: str, better: str, meaning: str, *more: str) -> str:
+    details = "".join(f"<dd>{text}</dd>" for text in (meaning, *more))
+    return (
+        f'<div><dt>{name}</dt><dd class="value">{value}</dd>'
+        f'<dd class="better">{better}</dd>{details}</div>\n'
+    )
+
+
+def sizes(evaluation: Evaluation) -> str:
+    """Write how much was compared as rows of a table."""
+    low, high = evaluation.calibration_range
+    distance = html.escape(evaluation.distance)
+    rows = [
+        ("Samples", f"{evaluation.num_samples:,}", "Queries, if there is a gallery."),
+        (
+            "Classes",
+            f"{len(evaluation.classes):,}",
+            "With at least one positive and one negative pair.",
+        ),
+        (
+            "Excluded classes",
+            f"{evaluation.num_excluded_classes:,}",
+            "Without such pairs. Their samples still serve as negatives.",
+        ),
+        (
+            "Positive pairs",
+            f"{evaluation.num_positive_pairs:,}",
+            "Belong together: a good threshold accepts them.",
+        ),
+        (
+            "Negative pairs",
+            f"{evaluation.num_negative_pairs:,}",
+            "Do not belong together: a good threshold rejects them.",
+        ),
+        (
+            "Calibration range",
+            f"{low:.4f} to {high:.4f}",
+            f"The thresholds ({distance} distance) that OPIS averages over.",
+        ),
+    ]
+    return "".join(
+        f'<tr><th scope="row">{name}<small>{meaning}</small></th>'
+        f'<td class="number">{value}</td></tr>\n'
+        for name, value, meaning in rows
+    )
+
+
+def operating_points(evaluation: Evaluation) -> str:
+    """Write the operating points as rows of a table."""
+    return "".join(map(_operating_point, evaluation.operating_points))
+
+
+def _operating_point(point: OperatingPoint) -> str:
+    header = f'<th scope="row" class="target">FAR ≤ {100 * point.far_target:g}%</th>'
+    if not point.resolved:
+        return (
+            f'<tr>{header}<td colspan="3" class="number">not resolved by the negative '
+            "pairs: too few</td></tr>\n"
+        )
+    errors = point.standard_errors
+    values = [
+        # All digits that float32 distances have: a threshold rounded up could miss its
+        # target.
+        _value(point.threshold, ".6f", errors, "threshold"),
+        _value(point.far, ".4%", errors, "far"),
+        _value(point.frr, ".2%", errors, "frr"),
+    ]
+    cells = "".join(f'<td class="number">{value}</td>' for value in values)
+    return f"<tr>{header}{cells}</tr>\n"
+
+
+def _value(value: float, form: str, errors: dict[str, float] | None, name: str) -> str:
+    error = math.nan if errors is None else errors[name]
+    if math.isnan(error):
+        return f"{value:{form}}"
+    return f"{value:{form}} <small>± {error:{form}}</small>"
