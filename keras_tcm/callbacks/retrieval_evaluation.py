@@ -2,23 +2,26 @@
 
 import inspect
 import math
+import os
 import warnings
 from typing import Any
 
 import keras
 
+from keras_tcm.callbacks.tensorboard_figures import TensorBoardFigures
 from keras_tcm.evaluation import Evaluation, UndefinedError, evaluate_embeddings
-from keras_tcm.validation import check_integer
+from keras_tcm.evaluation.definition import check_several
+from keras_tcm.validation import check_choice, check_integer, check_number
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):
     """Embeds a data set at the end of an epoch and logs `evaluate_embeddings`.
 
-    Writes `opis`, `epsilon_opis`, `recall_at_1` (and the other k), `map_at_r` and
-    `eer`, each after `prefix`, into the logs of the epoch, where History,
-    EarlyStopping, ModelCheckpoint and TensorBoard find them; list this callback before
-    those.
-    Unlike the metrics, it has no memory limit.
+    Writes `opis`, `epsilon_opis`, `recall_at_1` (and the other k), `map_at_r`, `eer`,
+    and the `threshold` at one target of the FAR with the `frr` there, each after
+    `prefix`, into the logs of the epoch, where History, EarlyStopping, ModelCheckpoint
+    and TensorBoard find them; list this callback before those. After each epoch a line
+    tells R@1, OPIS and the threshold. Unlike the metrics, it has no memory limit.
 
     Where the embeddings do not determine a result (NaN, collapsed), it logs NaN and
     warns, and training goes on.
@@ -33,6 +36,14 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         prefix: Put before the names in the logs. Defaults to `"val_"`.
         output: Name of the embedding among the outputs of a model with several.
             Defaults to `"embedding"`.
+        far_target: FAR of the `threshold` in the logs, in (0, 1]; NaN where the
+            negative pairs do not resolve it. Defaults to 0.01.
+        log_dir: Folder of TensorBoard's logs, to which figures of each evaluation are
+            written: utility curves and error rates. Needs TensorFlow and TensorBoard,
+            as `keras.callbacks.TensorBoard` does, and matplotlib. Defaults to `None`:
+            no figures.
+        verbose: Whether to print the line. Defaults to `"auto"`: if `fit` prints
+            progress.
         **options: Keyword arguments of `evaluate_embeddings`, such as `far_range`,
             `recall_at`, `relevance` or `gallery_embeddings`.
 
@@ -40,7 +51,8 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         evaluation: The last `Evaluation`, or `None`.
 
     Raises:
-        ValueError: If `every` or `batch_size` is below 1.
+        ValueError: If `every` or `batch_size` is below 1, or `far_target` out of range.
+        ImportError: If `log_dir` is given and what it needs is not installed.
         TypeError: If `options` has a name that `evaluate_embeddings` does not know.
         KeyError: During `fit`, if the model has no output of that name.
 
@@ -63,6 +75,9 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         batch_size: int = 32,
         prefix: str = "val_",
         output: str = "embedding",
+        far_target: float = 0.01,
+        log_dir: str | os.PathLike[str] | None = None,
+        verbose: bool | str = "auto",
         **options: Any,
     ) -> None:
         super().__init__()
@@ -72,10 +87,32 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         self.batch_size = check_integer("batch_size", batch_size, 1)
         self.prefix = prefix
         self.output = output
+        self.far_target = check_number("far_target", far_target, 0, 1, open_low=True)
+        check_choice("verbose", verbose, (True, False, "auto"))
+        self.verbose = verbose
         # A misspelt option must not wait for the end of the first epoch.
-        inspect.signature(evaluate_embeddings).bind(x, y, **options)
-        self.options = {"verbose": False, **options}
+        signature = inspect.signature(evaluate_embeddings)
+        signature.bind(x, y, **options)
+        targets = options.get(
+            "far_targets", signature.parameters["far_targets"].default
+        )
+        targets = check_several("far_targets", targets, "numbers")
+        if self.far_target not in targets:
+            targets = (*targets, self.far_target)
+        self.options = {"verbose": False, **options, "far_targets": targets}
         self.evaluation: Evaluation | None = None
+        self._figures = None if log_dir is None else TensorBoardFigures(log_dir)
+        self._line: str | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Print the line of the epoch before, below the progress bar."""
+        self._print_line()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Print the line of the last epoch, and finish the files of the figures."""
+        self._print_line()
+        if self._figures:
+            self._figures.flush()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Evaluate and write into `logs`."""
@@ -92,18 +129,42 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         except UndefinedError as error:
             self.evaluation = None
             warnings.warn(f"Epoch {epoch + 1} has no evaluation: {error}", stacklevel=2)
+        values = self._values()
         if logs is not None:
-            logs.update(self._values())
+            logs.update({self.prefix + name: value for name, value in values.items()})
+        self._line = self._describe(epoch, values)
+        if self._figures and self.evaluation:
+            self._figures.write(self.evaluation, epoch, values["threshold"])
 
     def _values(self) -> dict[str, float]:
         result = self.evaluation
         recall_at = self.options.get("recall_at", (1, 2, 4, 8))
+        points = result.operating_points if result else ()
+        point = next((p for p in points if p.far_target == self.far_target), None)
         values = {
             "opis": result.opis if result else math.nan,
             "epsilon_opis": result.epsilon_opis if result else math.nan,
             "map_at_r": result.map_at_r if result else math.nan,
             "eer": result.eer if result else math.nan,
+            "threshold": point.threshold if point else math.nan,
+            "frr": point.frr if point else math.nan,
         }
         for k in recall_at:
             values[f"recall_at_{k}"] = result.recall[k] if result else math.nan
-        return {self.prefix + name: value for name, value in values.items()}
+        return values
+
+    def _describe(self, epoch: int, values: dict[str, float]) -> str:
+        k = min(self.options.get("recall_at", (1,)))
+        return (
+            f"Epoch {epoch + 1}: R@{k} {values[f'recall_at_{k}']:.4f}, "
+            f"OPIS {values['opis']:.6f}, "
+            f"threshold {values['threshold']:.4f} at FAR {self.far_target:g}"
+        )
+
+    def _print_line(self) -> None:
+        is_wanted = self.verbose
+        if is_wanted == "auto":
+            is_wanted = bool((self.params or {}).get("verbose"))
+        if self._line and is_wanted:
+            print(self._line, flush=True)
+        self._line = None

@@ -1,5 +1,7 @@
 """The callback logs what the evaluator finds, where the other callbacks see it."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ NAMES = (
     "epsilon_opis",
     "map_at_r",
     "eer",
+    "threshold",
+    "frr",
     "recall_at_1",
     "recall_at_2",
     "recall_at_4",
@@ -56,6 +60,8 @@ def figures(result):
         "epsilon_opis": result.epsilon_opis,
         "map_at_r": result.map_at_r,
         "eer": result.eer,
+        "threshold": result.operating_points[1].threshold,
+        "frr": result.operating_points[1].frr,
         **{f"recall_at_{k}": value for k, value in result.recall.items()},
     }
 
@@ -182,10 +188,89 @@ def test_options_are_those_of_the_evaluator():
     expected = evaluate_embeddings(model.predict(X_VAL, verbose=0), Y_VAL, **options)
     assert set(history) == {
         "loss",
-        *(f"val_{name}" for name in (*NAMES[:4], "recall_at_1", "recall_at_3")),
+        *(f"val_{name}" for name in (*NAMES[:6], "recall_at_1", "recall_at_3")),
     }
     for name, value in figures(expected).items():
         assert history[f"val_{name}"][0] == pytest.approx(value, rel=1e-4)
+
+
+def test_threshold_at_another_far():
+    model = compiled_model()
+    callback = RetrievalEvaluation(
+        X_VAL, Y_VAL, far_target=0.05, far_targets=(0.2, 0.05)
+    )
+    history = fit(model, callback).history
+    embeddings = model.predict(X_VAL, verbose=0)
+    expected = evaluate_embeddings(embeddings, Y_VAL, far_targets=(0.05,))
+    (point,) = expected.operating_points
+    assert history["val_threshold"][0] == pytest.approx(point.threshold, abs=1e-5)
+    assert history["val_frr"][0] == pytest.approx(point.frr, abs=1e-6)
+    assert [p.far_target for p in callback.evaluation.operating_points] == [0.2, 0.05]
+
+
+def test_threshold_that_the_pairs_do_not_resolve_is_nan():
+    callback = RetrievalEvaluation(X_VAL, Y_VAL, far_target=1e-6, far_targets=())
+    history = fit(compiled_model(), callback).history
+    assert np.isnan(history["val_threshold"]).all()
+    assert np.isnan(history["val_frr"]).all()
+    assert np.isfinite(history["val_opis"]).all()
+
+
+@pytest.mark.parametrize(
+    ("fit_verbose", "verbose", "is_printed"),
+    [(2, "auto", True), (0, "auto", False), (0, True, True), (2, False, False)],
+)
+def test_a_line_after_each_epoch(capsys, fit_verbose, verbose, is_printed):
+    callback = RetrievalEvaluation(X_VAL, Y_VAL, verbose=verbose)
+    history = fit(compiled_model(), callback, epochs=2, verbose=fit_verbose).history
+    lines = capsys.readouterr().out.splitlines()
+    found = [line for line in lines if line.startswith("Epoch") and "R@1" in line]
+    expected = [
+        f"Epoch {epoch + 1}: R@1 {history['val_recall_at_1'][epoch]:.4f}, "
+        f"OPIS {history['val_opis'][epoch]:.6f}, "
+        f"threshold {history['val_threshold'][epoch]:.4f} at FAR 0.01"
+        for epoch in range(2)
+    ]
+    assert found == (expected if is_printed else [])
+    if is_printed and fit_verbose:
+        # Below what Keras prints of the same epoch.
+        keras_line = next(i for i, line in enumerate(lines) if "val_opis" in line)
+        assert lines[keras_line + 1] == expected[0]
+
+
+def test_scalars_and_figures_in_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing import event_accumulator
+
+    evaluation = RetrievalEvaluation(X_VAL, Y_VAL, every=2, log_dir=tmp_path / "val")
+    board = keras.callbacks.TensorBoard(tmp_path, write_graph=False)
+    history = fit(compiled_model(), evaluation, board, epochs=4).history
+    events = event_accumulator.EventAccumulator(
+        str(tmp_path / "validation"), {event_accumulator.TENSORS: 0}
+    )
+    events.Reload()
+    scalars = events.Tensors("epoch_opis")
+    assert [event.step for event in scalars] == [1, 3]
+    assert [event.tensor_proto.float_val[0] for event in scalars] == pytest.approx(
+        history["val_opis"]
+    )
+    events = event_accumulator.EventAccumulator(
+        str(tmp_path / "val"), {event_accumulator.TENSORS: 0}
+    )
+    events.Reload()
+    for name in "utility", "error_rates":
+        images = events.Tensors(name)
+        assert [event.step for event in images] == [1, 3]
+        width, height, first, *_ = images[0].tensor_proto.string_val
+        assert (int(width), int(height)) == (700, 460)
+        assert first.startswith(b"\x89PNG")
+        assert first != images[1].tensor_proto.string_val[2]
+
+
+def test_figures_need_tensorboard(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ImportError, match="`log_dir` needs TensorFlow, TensorBoard"):
+        RetrievalEvaluation(X_VAL, Y_VAL, log_dir=tmp_path)
 
 
 def test_gallery_option():
@@ -264,6 +349,10 @@ def test_a_mistake_in_the_labels_is_an_error():
         ({"every": 1.5}, "every"),
         ({"batch_size": 0}, "batch_size"),
         ({"batch_size": "all"}, "batch_size"),
+        ({"far_target": 0.0}, "far_target"),
+        ({"far_target": 1.5}, "far_target"),
+        ({"far_targets": 0.1}, "far_targets"),
+        ({"verbose": "yes"}, "verbose"),
     ],
 )
 def test_bad_arguments(options, argument):
