@@ -3,7 +3,10 @@
 import pathlib
 import re
 
+import numpy as np
 import pytest
+
+from keras_tcm.study import cli
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,6 +27,18 @@ def test_the_example_runs():
     exec(compile(code, "README.md", "exec"), names)
     assert 0 < names["threshold"] < 2
     assert names["result"].operating_points[1].far <= 0.01
+
+
+def test_commands_run(tmp_path, monkeypatch):
+    commands = re.findall(r"^keras-tcm (evaluate .*)$", README, flags=re.MULTILINE)
+    assert commands == ["evaluate embeddings.npz --out report"]
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20), 10)
+    embeddings = rng.normal(size=(20, 8))[labels] + rng.normal(size=(200, 8))
+    np.savez(tmp_path / "embeddings.npz", embeddings=embeddings, labels=labels)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(commands[0].split()) == 0
+    assert (tmp_path / "report" / "report.html").exists()
 
 
 def test_every_make_target_exists():

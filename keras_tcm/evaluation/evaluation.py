@@ -233,18 +233,19 @@ class Evaluation:
         )
         return cls(**values)
 
-    def plot_utility(self, ax: Any = None) -> Any:
+    def plot_utility(self, ax: Any = None, threshold: float | None = None) -> Any:
         """Draw the utility curves of all classes; needs matplotlib.
 
         Args:
             ax: Matplotlib axes. Defaults to new ones.
+            threshold: A distance to mark. Defaults to `None`.
 
         Returns:
             The axes.
         """
         from keras_tcm.visualization import plot_utility
 
-        return plot_utility(self, ax=ax)
+        return plot_utility(self, ax=ax, threshold=threshold)
 
     def to_html(
         self, path: str | os.PathLike, title: str = "Embedding evaluation"

@@ -241,6 +241,7 @@ def test_a_line_after_each_epoch(capsys, fit_verbose, verbose, is_printed):
 def test_scalars_and_figures_in_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing import event_accumulator
+    from tensorboard.util.tensor_util import make_ndarray
 
     evaluation = RetrievalEvaluation(X_VAL, Y_VAL, every=2, log_dir=tmp_path / "val")
     board = keras.callbacks.TensorBoard(tmp_path, write_graph=False)
@@ -251,9 +252,8 @@ def test_scalars_and_figures_in_tensorboard(tmp_path):
     events.Reload()
     scalars = events.Tensors("epoch_opis")
     assert [event.step for event in scalars] == [1, 3]
-    assert [event.tensor_proto.float_val[0] for event in scalars] == pytest.approx(
-        history["val_opis"]
-    )
+    values = [float(make_ndarray(event.tensor_proto)) for event in scalars]
+    assert values == pytest.approx(history["val_opis"])
     events = event_accumulator.EventAccumulator(
         str(tmp_path / "val"), {event_accumulator.TENSORS: 0}
     )

@@ -1,0 +1,82 @@
+"""Draw the figures of the page on concepts, from random vectors of a fixed seed.
+
+python docs/make_figures.py
+"""
+
+import pathlib
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import keras_tcm
+from keras_tcm.visualization import plot_utility_comparison
+
+IMAGES = pathlib.Path(__file__).parent / "images"
+POSITIVE, NEGATIVE, THRESHOLD = "#0072B2", "#D55E00", "#009E73"
+
+
+def clusters(spreads, size=60, dim=24, seed=0):
+    """Vectors around the centre of each class, as far from it as `spreads` says."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(len(spreads), dim))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    y = np.repeat(np.arange(len(spreads)), size)
+    noise = rng.normal(size=(len(y), dim)) / np.sqrt(dim)
+    return centres[y] + np.asarray(spreads)[y, None] * noise, y
+
+
+def similarities(x):
+    """Cosine similarities of all rows."""
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return x @ x.T
+
+
+def plot_two_classes(path):
+    """A tight and a loose class: one threshold does not serve both."""
+    x, y = clusters([0.5, 1.05, *np.full(28, 0.8)], seed=1)
+    distances = 1 - similarities(x)
+    result = keras_tcm.evaluate_embeddings(x, y, verbose=False)
+    threshold = result.operating_points[1].threshold
+    figure, axes = plt.subplots(
+        1, 2, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained"
+    )
+    bins = np.linspace(0, 1.4, 57)
+    for label, name in enumerate(("a tight class", "a loose class")):
+        ax = axes[label]
+        member = y == label
+        positive = distances[np.ix_(member, member)][~np.eye(member.sum(), dtype=bool)]
+        negative = distances[np.ix_(member, ~member)].ravel()
+        for values, color, kind in (
+            (positive, POSITIVE, "positive pairs"),
+            (negative, NEGATIVE, "negative pairs"),
+        ):
+            ax.hist(values, bins, density=True, alpha=0.6, color=color, label=kind)
+        ax.axvline(threshold, color=THRESHOLD, linewidth=2.5, label="one threshold")
+        rejected = np.mean(positive > threshold)
+        ax.set(
+            title=f"{name}: {rejected:.0%} of its positive pairs rejected",
+            xlabel="cosine distance",
+        )
+    axes[0].set_ylabel("density of pairs")
+    axes[0].legend(frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_consistency(path):
+    """Utility curves of classes whose spreads differ much, and little."""
+    results = {
+        name: keras_tcm.evaluate_embeddings(*clusters(spreads), verbose=False)
+        for name, spreads in (
+            ("inconsistent", np.linspace(0.4, 1.0, 30)),
+            ("consistent", np.full(30, 0.8)),
+        )
+    }
+    figure = plot_utility_comparison(results)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    plot_two_classes(IMAGES / "concepts_threshold.png")
+    plot_consistency(IMAGES / "concepts_opis.png")
