@@ -50,7 +50,7 @@ def run_demo(
     """Train both models, evaluate them on the unseen classes and write a report.
 
     Writes `results.json` (settings, versions, figures), `table.md`, `utility.png`, and
-    each `Evaluation` as JSON.
+    each `Evaluation` as JSON and as a page of HTML.
 
     Args:
         out: Folder to write to; made if missing.

@@ -26,7 +26,7 @@ def add_parser(commands: Commands) -> None:
         "train with and without TCM on embedded data",
         "Train a small network on rendered characters with and without "
         "TCM, from the same seed, and compare both on unseen scripts. Writes "
-        "results.json, table.md, utility.png and both evaluations.",
+        "results.json, table.md, utility.png, and both evaluations as JSON and HTML.",
     )
     parser.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("demo-results")
