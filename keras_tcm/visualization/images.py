@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_tcm.data.augmentation import to_numpy
+from keras_tcm.data.images import naming_file
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -93,15 +94,9 @@ def short_name(name: Any, longest: int) -> str:
 
 
 def _read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    # Unlike `data.images`, which makes batches, it keeps the proportions.
-    try:
+    # Unlike `data.images.read_images`, which makes batches, it keeps the proportions.
+    with naming_file("images", path):
         image = keras.utils.load_img(path)
-    except ImportError:  # Pillow is missing, which is not the fault of the file.
-        raise
-    except Exception as error:  # Damaged files fail in many ways.
-        raise ValueError(
-            "`images` must hold paths of images that can be read. "
-            f"Received: {os.fspath(path)!r} ({type(error).__name__}: {error})"
-        ) from error
-    image.thumbnail((_SIDE, _SIDE))
-    return np.asarray(image)
+        # Pillow decodes the file only now.
+        image.thumbnail((_SIDE, _SIDE))
+        return np.asarray(image)

@@ -194,6 +194,17 @@ def test_files_that_cannot_be_read(tmp_path, content):
     assert not plt.get_fignums()
 
 
+def test_file_that_is_cut_short(tmp_path):
+    """Its header is whole: it fails only when its pixels are wanted."""
+    path = tmp_path / "half.jpg"
+    noise = np.random.default_rng(0).integers(256, size=(300, 300, 3), dtype="uint8")
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(ValueError, match=r"`images` .*Received: .*half\.jpg"):
+        plot_worst_classes(result(), [str(path)] * 40, LABELS)
+    assert not plt.get_fignums()
+
+
 # ------------------------------------------------------------------------------ errors
 
 
