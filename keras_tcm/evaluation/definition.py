@@ -33,7 +33,7 @@ class Thresholds:
         calibration: Distances spread evenly over it.
         points: Threshold in steps for each FAR target, or `None` if unresolved.
         between: Distances between the calibration range and the outermost points, as
-            dense as `calibration`.
+            dense as `calibration` unless that takes more of them on a side.
         cuts: Largest distance in steps that each of `calibration`, then each of
             `points`, and then each of `between`, accepts.
     """
