@@ -1,7 +1,6 @@
 """The base class of the metrics on embeddings."""
 
-import sys
-import types
+import math
 import warnings
 from typing import Any
 
@@ -16,20 +15,33 @@ from keras_tcm.ops.similarity import l2_normalize
 from keras_tcm.relevance import get_relevance
 from keras_tcm.validation import check_integer
 
+# Samples of a batch whose pairs are looked at in a step.
+_MAX_BATCH = 1024
+
 
 class EmbeddingMetric(keras.metrics.Metric):
     """Base class for metrics over all pairs of the samples seen since the last reset.
 
     The state is a ring buffer of unit vectors and labels, so an update costs the copy
-    of a batch. `result` goes through all pairs, on the host. Keras asks for it after
-    every step, and again at the end of an epoch: to the former it is NaN, as it must be
-    inside a compiled step. Past `memory_size` samples the metric describes the most
-    recent ones, and warns once.
+    of a batch. `result` goes through all pairs, on the host. Past `memory_size` samples
+    the metric describes the most recent ones, and warns once.
+
+    Keras asks for the result in every step, and again at the end of an epoch. All pairs
+    cannot be looked at in a step, which may be compiled and is to be fast. So the
+    update in the first step after a reset computes the metric of that batch alone,
+    which is the whole answer of `train_on_batch` and `test_on_batch`; steps after it
+    show the value that was computed last (in the first epoch, that of the first batch).
+    What is not defined is shown in a step as `worst_value`: a NaN there would stop
+    `jax_debug_nans` and TensorFlow's `enable_check_numerics`.
+
+    Where steps are not compiled, as on PyTorch, an update of a model's metric with a
+    tensor is taken for one in a step, and the first result after it shows as much. Who
+    updates such a metric by hand gives NumPy arrays.
 
     Where several devices share a batch, an update gathers it, and the memory is the
     same on every one of them.
 
-    Subclasses implement `compute`.
+    Subclasses implement `compute` and `compute_in_step`.
 
     Args:
         memory_size: Samples kept, at least 2. Defaults to 8192.
@@ -37,7 +49,12 @@ class EmbeddingMetric(keras.metrics.Metric):
             function of two label tensors. Defaults to `None`: equal labels.
         name: Name of the metric.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
+
+    Attributes:
+        worst_value: The worst value that the metric can have.
     """
+
+    worst_value: float
 
     def __init__(
         self,
@@ -50,9 +67,14 @@ class EmbeddingMetric(keras.metrics.Metric):
         self.memory_size = check_integer("memory_size", memory_size, 2)
         self.relevance = get_relevance(relevance)
         self._seen = self._add_state((), "int32", "seen")
+        self._shown = self._add_state((), "float32", "shown")
+        # Below 0 where there is none.
+        self._last_value = self._add_state((), "float32", "last_value", -1.0)
         self._embeddings: Any = None
         self._labels: Any = None
         self._has_warned = False
+        self._is_in_model = False
+        self._is_after_step = False
 
     def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         """Compute the metric of the samples in memory.
@@ -63,6 +85,18 @@ class EmbeddingMetric(keras.metrics.Metric):
 
         Returns:
             The value, NaN where it is not defined.
+        """
+        raise NotImplementedError
+
+    def compute_in_step(self, embeddings: Any, labels: Any) -> Any:
+        """Compute the metric of a batch with operations of the backend.
+
+        Args:
+            embeddings: Float32 tensor of unit vectors, shape `(batch, d)`.
+            labels: Shape `(batch,)`, or what `relevance` compares, `(batch, ...)`.
+
+        Returns:
+            A float32 scalar that is never NaN: `worst_value` where it is not defined.
         """
         raise NotImplementedError
 
@@ -120,34 +154,66 @@ class EmbeddingMetric(keras.metrics.Metric):
         replicas = active_replicas(embeddings)
         if replicas is not None:
             rows, _ = replicas.gather(rows)
+        # Keras builds the metrics of a model with symbols.
+        is_compiled = is_traced(embeddings)
+        self._is_in_model = self._is_in_model or is_compiled
+        is_eager_step = self._is_in_model and ops.is_tensor(y_pred) and not is_compiled
+        self._is_after_step = is_eager_step
+        if is_compiled or is_eager_step:
+            self._shown.assign(self._value_in_step(*rows))
         write_rows((self._embeddings, self._labels), rows, self._seen)
+
+    def _value_in_step(self, embeddings: Any, labels: Any) -> Any:
+        last_value = ops.convert_to_tensor(self._last_value)
+        shown = ops.convert_to_tensor(self._shown)
+
+        def of_batch() -> Any:
+            newest = slice(-min(self.memory_size, _MAX_BATCH), None)
+            vectors = ops.cast(embeddings[newest], "float32")
+            # Without gradient, and without the NaN of a model that has diverged.
+            is_finite = ops.all(ops.isfinite(vectors))
+            vectors = ops.where(is_finite, ops.stop_gradient(vectors), 0.0)
+            value = self.compute_in_step(vectors, labels[newest])
+            return ops.where(is_finite, value, self.worst_value)
+
+        return ops.cond(
+            ops.equal(ops.convert_to_tensor(self._seen), 0),
+            of_batch,
+            lambda: ops.where(last_value < 0, shown, last_value),
+        )
 
     def result(self) -> Any:
         """Return the metric: a scalar tensor.
 
-        It is NaN where it is not defined, inside a compiled step, and when `fit` or
-        `evaluate` asks right after a step.
+        It is NaN where it is not defined. In a step of a model's training or
+        evaluation, it is what the class description says.
         """
         seen = ops.convert_to_tensor(self._seen)
-        if self._embeddings is None or is_traced(seen):
-            return ops.convert_to_tensor(float("nan"), dtype=self.dtype)
-        count = int(ops.convert_to_numpy(seen))
-        if count == 0 or _is_asked_in_a_step():
-            return ops.convert_to_tensor(float("nan"), dtype=self.dtype)
-        if count > self.memory_size and not self._has_warned:
+        if is_traced(seen) or self._is_after_step:
+            # Who asks once more without another update is not the step.
+            self._is_after_step = False
+            return ops.cast(ops.convert_to_tensor(self._shown), self.dtype)
+        value = self._compute(int(ops.convert_to_numpy(seen)))
+        is_number = value == value
+        self._last_value.assign(np.float32(value if is_number else -1.0))
+        return ops.convert_to_tensor(value, dtype=self.dtype)
+
+    def _compute(self, seen: int) -> float:
+        if not seen:
+            return math.nan
+        if seen > self.memory_size and not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                f"{self.name} has seen {count} samples, more than memory_size="
+                f"{self.name} has seen {seen} samples, more than memory_size="
                 f"{self.memory_size}: it describes the most recent {self.memory_size}.",
-                stacklevel=2,
+                stacklevel=3,
             )
-        count = min(count, self.memory_size)
-        embeddings = ops.convert_to_numpy(self._embeddings)[:count]
-        labels = ops.convert_to_numpy(self._labels)[:count]
-        value = float("nan")
-        if np.isfinite(embeddings).all():
-            value = self.compute(embeddings, labels)
-        return ops.convert_to_tensor(value, dtype=self.dtype)
+        kept = slice(min(seen, self.memory_size))
+        embeddings = ops.convert_to_numpy(self._embeddings)[kept]
+        labels = ops.convert_to_numpy(self._labels)[kept]
+        if not np.isfinite(embeddings).all():
+            return math.nan
+        return self.compute(embeddings, labels)
 
     def reset_state(self) -> None:
         """Forget all samples."""
@@ -174,10 +240,12 @@ class EmbeddingMetric(keras.metrics.Metric):
         )
         return [] if is_whole else super().variables
 
-    def _add_state(self, shape: tuple[int, ...], dtype: str, name: str) -> Any:
+    def _add_state(
+        self, shape: tuple[int, ...], dtype: str, name: str, value: float = 0
+    ) -> Any:
         return self.add_variable(
             shape,
-            "zeros",
+            keras.initializers.Constant(value),
             dtype=dtype,
             # Not their sum: all replicas write the same.
             aggregation="only_first_replica",
@@ -192,15 +260,3 @@ class EmbeddingMetric(keras.metrics.Metric):
             label_dtype = "int32" if keras.backend.backend() == "jax" else "int64"
         shape = (self.memory_size, *label_shape)
         self._labels = self._add_state(shape, label_dtype, "labels")
-
-
-def _is_asked_in_a_step() -> bool:
-    """Whether the caller's caller is a step of Keras's training loop."""
-    frame: types.FrameType | None = sys._getframe(2)
-    while frame is not None:
-        if not frame.f_globals.get("__name__", "").startswith("keras.src.trainers"):
-            return False
-        if frame.f_code.co_name == "compute_metrics":
-            return True
-        frame = frame.f_back
-    return False

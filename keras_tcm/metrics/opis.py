@@ -10,6 +10,7 @@ from keras_tcm.evaluation import UndefinedError, evaluate_embeddings
 from keras_tcm.evaluation.distance import DISTANCES
 from keras_tcm.evaluation.relevance_labels import check_relevance, check_symmetric
 from keras_tcm.metrics.embedding_metric import EmbeddingMetric
+from keras_tcm.metrics.opis_of_batch import opis_of_batch
 from keras_tcm.validation import check_choice, check_number, check_range
 
 
@@ -26,11 +27,12 @@ class OPIS(EmbeddingMetric):
     the batch size, up to `memory_size` samples; past that it is a sliding window over
     the most recent ones and warns once. The value is that of `evaluate_embeddings`.
 
-    The progress bar of `fit` shows NaN until the end of the epoch, when the metric is
-    computed; epoch logs, History and `evaluate` have the value. 8,192 samples take a
-    fraction of a second. It is NaN, never 0, where it is not defined: fewer than
-    two classes with a positive pair, too few negative pairs to resolve `far_range`,
-    NaN or collapsed embeddings.
+    It is computed at the end of an epoch, for the epoch logs, History and `evaluate`;
+    8,192 samples take a fraction of a second. It is NaN, never 0, where it is not
+    defined: fewer than two classes with a positive pair, too few negative pairs to
+    resolve `far_range`, NaN or collapsed embeddings. In a step, `train_on_batch` and
+    `test_on_batch` give the value of the batch (its last 1,024 samples at most), with 1
+    in place of NaN, and the progress bar of `fit` shows the value computed last.
 
     Args:
         far_range: Global false acceptance rates that bound the calibration range, in
@@ -66,6 +68,8 @@ class OPIS(EmbeddingMetric):
     Reference:
         - [Zhang et al., ICLR 2024](https://arxiv.org/abs/2307.04047)
     """
+
+    worst_value = 1.0
 
     def __init__(
         self,
@@ -118,6 +122,20 @@ class OPIS(EmbeddingMetric):
         except UndefinedError:
             return math.nan
         return result.opis if self.epsilon is None else result.epsilon_opis
+
+    def compute_in_step(self, embeddings: Any, labels: Any) -> Any:
+        """Compute the metric of a batch with operations of the backend."""
+        return opis_of_batch(
+            embeddings,
+            labels,
+            relevance=self.relevance,
+            far_range=self.far_range,
+            calibration_range=self.calibration_range,
+            beta=self.beta,
+            epsilon=self.epsilon,
+            distance=self.distance,
+            undefined=self.worst_value,
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

@@ -4,8 +4,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
+from keras_tcm.evaluation.distribution import STEPS_PER_UNIT
+from keras_tcm.evaluation.neighbor_ranks import RANK_TIE_STEPS
 from keras_tcm.evaluation.recall import recall_at_k
+from keras_tcm.metrics.batch_pairs import distinct_pairs, positive_pairs
 from keras_tcm.metrics.embedding_metric import EmbeddingMetric
 from keras_tcm.validation import check_integer
 
@@ -20,8 +24,9 @@ class RecallAtK(EmbeddingMetric):
     class, or what `relevance` says; samples without any are left out. Ties count
     against the query.
 
-    The progress bar of `fit` shows NaN until the end of the epoch; epoch logs, History
-    and `evaluate` have the value. NaN also where no sample has a positive.
+    Epoch logs, History and `evaluate` have this value, which is NaN where no sample has
+    a positive. In a step, `train_on_batch` and `test_on_batch` give that of the batch,
+    with 0 in place of NaN, and the progress bar of `fit` shows the value computed last.
 
     Args:
         k: Number of neighbours, at least 1. Defaults to 1.
@@ -44,6 +49,8 @@ class RecallAtK(EmbeddingMetric):
     1.0
     """
 
+    worst_value = 0.0
+
     def __init__(
         self,
         k: int = 1,
@@ -59,6 +66,20 @@ class RecallAtK(EmbeddingMetric):
     def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         """Compute the metric of the samples in memory."""
         return recall_at_k(embeddings, labels, self.k, self.relevance)
+
+    def compute_in_step(self, embeddings: Any, labels: Any) -> Any:
+        """Compute the metric of a batch with operations of the backend."""
+        is_other = distinct_pairs(embeddings)
+        positive = is_other & positive_pairs(labels, self.relevance)
+        similarities = ops.matmul(embeddings, ops.transpose(embeddings))
+        best = ops.max(ops.where(positive, similarities, -2.0), axis=1, keepdims=True)
+        is_before = similarities >= best - RANK_TIE_STEPS / STEPS_PER_UNIT
+        is_before = is_before & is_other & ops.logical_not(positive)
+        is_hit = ops.sum(ops.cast(is_before, "int32"), axis=1) < self.k
+        is_query = ops.any(positive, axis=1)
+        num_hits = ops.sum(ops.cast(is_hit & is_query, "float32"))
+        num_queries = ops.sum(ops.cast(is_query, "float32"))
+        return num_hits / ops.maximum(num_queries, 1.0)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

@@ -7,6 +7,7 @@ from typing import Any
 from keras import ops
 
 from keras_tcm.ops.autodiff import pullback, scan
+from keras_tcm.ops.integers import as_integer
 
 # Entries of a matrix above which it is computed in blocks, which stay in the cache, and
 # above which even the blocks are not kept for the gradient.
@@ -88,7 +89,7 @@ def map_anchors(
         num_anchors, num_partners = (ops.shape(x)[0] for x in (vectors[0], vectors[-1]))
         width = ops.cast(num_partners, "float32") ** power
         size = ops.cast(ops.maximum(_BLOCK / width, 1.0), "int32")
-        return in_blocks(ops.minimum(size, num_anchors + 1))
+        return in_blocks(ops.minimum(size, as_integer(num_anchors + 1)))
     width = num_partners**power
     if num_anchors * width <= _MAX_MATRIX:
         return in_one_matrix()
@@ -110,7 +111,7 @@ def _map_blocks(
     places = ops.arange(num_blocks * blocks.size, dtype="int32")
     is_anchor = ops.reshape(places < num_anchors, (-1, blocks.size, 1))
     # The last block repeats the last row; its copies have no gradient.
-    places = ops.minimum(places, num_rows - 1)
+    places = ops.minimum(places, as_integer(num_rows - 1))
     slopes_of = function.symmetric_slopes if len(vectors) == 1 else None
 
     def split(x: Any) -> Any:

@@ -5,6 +5,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_tcm.ops.integers import as_integer
+
 
 def write_rows(buffers: Sequence[Any], rows: Sequence[Any], seen: Any) -> None:
     """Write a batch over the oldest rows of some buffers.
@@ -19,7 +21,8 @@ def write_rows(buffers: Sequence[Any], rows: Sequence[Any], seen: Any) -> None:
     last = [x[-size:] for x in rows]
     kept = ops.shape(last[0])[0]
     end = ops.convert_to_tensor(seen) + ops.shape(rows[0])[0]
-    places = ops.mod(end - kept + ops.arange(kept, dtype="int32"), size)[:, None]
+    places = end - kept + ops.arange(kept, dtype="int32")
+    places = ops.mod(places, as_integer(size))[:, None]
     for buffer, x in zip(buffers, last, strict=True):
         x = ops.cast(x, buffer.dtype)
         # On JAX a variable itself cannot be updated so.
