@@ -22,13 +22,13 @@ settings.load_profile("keras_tcm")
 
 
 def pytest_collection_modifyitems(items):
-    """Leave pages on the backend that they name to docs/test_installs.py."""
+    """Leave slow pages on the backend that they name to docs/test_installs.py."""
     if as_installed.FLAG in os.environ:
         return
     backend = keras.backend.backend()
     elsewhere = tuple(as_installed.tests_on(backend))
     for item in items:
-        if item.nodeid.startswith(elsewhere):
+        if item.get_closest_marker("slow") and item.nodeid.startswith(elsewhere):
             reason = (
                 "runs in docs/test_installs.py, with what the page tells to install"
             )
