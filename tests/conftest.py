@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 
+import as_installed
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -18,6 +19,20 @@ import keras
 # The same examples in every run: a failure must not depend on the day.
 settings.register_profile("keras_tcm", deadline=None, derandomize=True)
 settings.load_profile("keras_tcm")
+
+
+def pytest_collection_modifyitems(items):
+    """Leave slow pages on the backend that they name to docs/test_installs.py."""
+    if as_installed.FLAG in os.environ:
+        return
+    backend = keras.backend.backend()
+    elsewhere = tuple(as_installed.tests_on(backend))
+    for item in items:
+        if item.get_closest_marker("slow") and item.nodeid.startswith(elsewhere):
+            reason = (
+                "runs in docs/test_installs.py, with what the page tells to install"
+            )
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _tensor(x, dtype=None):

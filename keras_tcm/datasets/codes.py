@@ -1,9 +1,9 @@
 """Handwritten codes of four digits, two above two.
 
 A class is a code, such as 3 0 / 4 7. Each of its images joins four of the handwritten
-digits that come with scikit-learn, each varied like the glyphs. Training and testing
+digits of `datasets.digits`, each varied like the glyphs. Training and testing
 have other codes, and other images of the digits: the first and the second half of
-scikit-learn's file, which other people wrote. It stands for matching by the hand or
+them, which other people wrote. It stands for matching by the hand or
 the print of many writers: forms, labels, number plates.
 
 Codes differ in variability, uniform in 0 to 1: it scales the distortions (up to 75% of
@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_tcm.datasets.cache import Arrays, cached_arrays
 from keras_tcm.datasets.character_images import log_uniform, vary
-from keras_tcm.datasets.digits import scikit_learn_digits
+from keras_tcm.datasets.digits import load_all
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -46,9 +46,6 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
         `(N, 28, 28, 1)`, bright on dark, and int64 labels of shape `(N,)`, in
         order of class. Train classes are `0 ... C - 1`, test classes go on from
         `C`.
-
-    Raises:
-        ImportError: If scikit-learn, whose digits are used, is not installed.
     """
     keys = ("x_train", "y_train", "x_test", "y_test")
     arrays = cached_arrays(FILE_NAME, keys, _generate, data_dir)
@@ -64,16 +61,13 @@ def class_names(data_dir: str | os.PathLike[str] | None = None) -> tuple[str, ..
 
     Returns:
         Four digits per label, the train classes first.
-
-    Raises:
-        ImportError: If scikit-learn, whose digits are used, is not installed.
     """
     codes = cached_arrays(FILE_NAME, ("codes",), _generate, data_dir)["codes"]
     return tuple(f"{code:04d}" for code in codes)
 
 
 def _generate() -> Arrays:
-    images, digits = scikit_learn_digits()
+    images, digits = load_all()
     masters = np.pad(images[..., 0] / 255, ((0, 0), (1, 1), (1, 1)))
     half = len(masters) // 2
     # The Generator streams may change between NumPy versions, this one may not.

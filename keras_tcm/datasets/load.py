@@ -64,7 +64,8 @@ def load(
             it holds is damaged or not the whole data set.
         FileNotFoundError: If `data_dir` does not hold the data set, or not all of its
             images. The message says what it must look like and where it comes from.
-        ImportError: If the package that the data come from is not installed.
+        ImportError: If what draws or reads the data is not installed: matplotlib for
+            what is drawn, SciPy for some forms of `"cars196"`.
 
     Example:
 

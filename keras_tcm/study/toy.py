@@ -17,7 +17,7 @@ from keras import layers
 import keras_tcm
 from keras_tcm import models
 from keras_tcm.data import ClassBalancedSampler
-from keras_tcm.datasets.digits import scikit_learn_digits
+from keras_tcm.datasets.digits import load_all
 from keras_tcm.evaluation import evaluate_embeddings
 from keras_tcm.losses import TCM, ArcFace
 from keras_tcm.study.training import NUM_EPOCHS, cosine_schedule
@@ -83,8 +83,8 @@ def run_toy(
     Args:
         out: Folder to write to; made if missing.
         data: `"mnist"`, which Keras downloads if it is not in its cache; `"digits"`,
-            the 1,797 smaller ones that come with scikit-learn, a third of which are for
-            the test; or `"auto"`: MNIST where it can be had, else the digits, with a
+            the 1,797 smaller ones of `datasets.digits`, a third of which are for the
+            test; or `"auto"`: MNIST where it can be had, else the digits, with a
             message that says so. Defaults to `"auto"`.
         seed: Seed of the weights and of the batches. Defaults to 0.
         steps: Training steps of each model, rounded up to a multiple of 8. Defaults to
@@ -98,8 +98,7 @@ def run_toy(
 
     Raises:
         ConnectionError: If `data` is `"mnist"`, and it cannot be had.
-        ImportError: If matplotlib is not installed, or scikit-learn is not and is
-            needed.
+        ImportError: If matplotlib is not installed.
         TypeError: If `seed` or `steps` is not an integer.
         ValueError: If `data` is unknown, or `seed` or `steps` is out of range.
 
@@ -165,7 +164,7 @@ def load_data(data: str) -> tuple[str, Split, Split]:
         except ConnectionError as error:
             if data == "mnist":
                 raise
-            print(f"{error}\nUsing the digits of scikit-learn instead.", flush=True)
+            print(f"{error}\nUsing the digits of the package instead.", flush=True)
     return "digits", *_digits()
 
 
@@ -196,7 +195,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def _digits() -> tuple[Split, Split]:
-    images, labels = scikit_learn_digits()
+    images, labels = load_all()
     rng = np.random.default_rng(_SPLIT_SEED)
     is_test = np.zeros(len(labels), bool)
     for label in range(NUM_CLASSES):

@@ -3,10 +3,8 @@ import hashlib
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn")
-
 from keras_tcm.datasets import codes, load
-from keras_tcm.datasets.digits import scikit_learn_digits
+from keras_tcm.datasets.digits import load_all
 
 # Of every tenth image of train and test.
 SHA256 = "d56065fde80a0c790091136d9e5405a956386e2c451bdf4b4ab9ce6d8f0384f6"
@@ -41,7 +39,7 @@ def test_shapes_types_and_sizes(data, data_dir):
 def test_digits_are_those_of_the_code(data, data_dir):
     """The mean image of a class has its digits where its name says."""
     names = codes.class_names(data_dir)
-    images, digits = scikit_learn_digits()
+    images, digits = load_all()
     (x, y), _ = data
     means = np.stack([images[digits == d, ..., 0].mean(0) for d in range(10)])
     means -= means.mean(0)

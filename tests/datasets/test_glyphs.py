@@ -372,16 +372,7 @@ print(sorted(new & {"matplotlib", "fontTools", "PIL", "sklearn", "jax", "torch",
     assert output.split() == ["[]"]
 
 
-@pytest.mark.parametrize(
-    ("name", "missing", "advice"),
-    [
-        ("glyphs", "matplotlib", r'pip install "keras-tcm\[viz\]"'),
-        ("digits", "sklearn.datasets", "pip install scikit-learn"),
-    ],
-)
-def test_missing_package_says_how_to_get_it(
-    name, missing, advice, tmp_path, monkeypatch
-):
-    monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=advice):
-        load(name, tmp_path)
+def test_missing_package_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r'pip install "keras-tcm\[viz\]"'):
+        load("glyphs", tmp_path)

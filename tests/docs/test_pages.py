@@ -1,51 +1,26 @@
 """The code on the pages of the documentation runs, and the pages are complete."""
 
-import ast
 import importlib
 import pathlib
 import re
+import shlex
+import sys
 
+import as_installed
 import keras
 import numpy as np
 import pytest
 
 import keras_tcm
+import keras_tcm_command
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
-# These have tests of their own, with the files and the peers that they need.
-TESTED_ELSEWHERE = {
-    "coming_from_pytorch_metric_learning",
-    "coming_from_tensorflow_similarity",
-    "datasets",
-    "models",
-    "relevance",
-    "samplers",
-}
-# Needs several devices or processes. The scripts that the page names, and the tests of
-# the distribution, run the same calls.
-NOT_RUN = {"distributed"}
-
-
-def code_blocks(path):
-    return re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
-
-
-PAGES = {
-    path.stem: path
-    for path in sorted(DOCS.glob("*.md"))
-    if code_blocks(path) and path.stem not in TESTED_ELSEWHERE | NOT_RUN
-}
-
-
-@pytest.fixture
-def empty_folder(tmp_path, monkeypatch):
-    """With the embeddings that the first page starts from."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(20), 30)
-    embeddings = rng.normal(size=(20, 8))[labels] + 0.5 * rng.normal(size=(600, 8))
-    np.savez(tmp_path / "embeddings.npz", embeddings=embeddings, labels=labels)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+# The others have tests of their own, with the files and the peers that they need.
+PAGES = [
+    pathlib.Path(page).stem
+    for page in as_installed.pages()
+    if page not in as_installed.TESTS
+]
 
 
 def names_before(page):
@@ -57,15 +32,24 @@ def names_before(page):
     return {"keras_tcm": keras_tcm, "model": model}
 
 
+def run_commands(page, monkeypatch):
+    """Run the commands of a page that do not train."""
+    text = as_installed.read(f"docs/{page}.md")
+    for command in re.findall(r"^keras-tcm (?:evaluate|compare) .*$", text, re.M):
+        monkeypatch.setattr(sys, "argv", shlex.split(command, comments=True))
+        assert keras_tcm_command.main() == 0, command
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_the_code_runs(page, empty_folder, monkeypatch):
-    if page in ("figures", "index"):
-        pytest.importorskip("sklearn")
+def test_the_code_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     pyplot = pytest.importorskip("matplotlib.pyplot")
     names = names_before(page)
-    for number, block in enumerate(code_blocks(PAGES[page])):
+    blocks = as_installed.code_blocks(f"docs/{page}.md")
+    for number, block in enumerate(blocks):
         exec(compile(block, f"{page}.md, block {number}", "exec"), names)
+    run_commands(page, monkeypatch)
     pyplot.close("all")
     result = names.get("result")
     if result is not None:
@@ -78,22 +62,19 @@ def test_the_code_runs(page, empty_folder, monkeypatch):
     if page == "index":
         assert 0 < names["threshold"] < 2
         assert len(names["history"].history["val_opis"]) == 2
-    for name in re.findall(
-        r'"([\w.]+\.(?:html|json|png|npz))"', "".join(code_blocks(PAGES[page]))
-    ):
-        assert (empty_folder / name).stat().st_size > 500, name
+        x_test = names["x_test"][:5]
+        np.testing.assert_allclose(
+            names["loaded"].predict(x_test), names["model"].predict(x_test), atol=1e-6
+        )
+        assert (tmp_path / "report" / "report.html").exists()
+    for name in re.findall(r'"([\w.]+\.(?:html|json|keras|png|npz))"', "".join(blocks)):
+        assert (tmp_path / name).stat().st_size > 500, name
     keras.utils.clear_session()
 
 
 def test_pages_are_found():
     expected = {"index", "evaluation", "figures", "choosing_a_threshold", "losses"}
     assert expected <= set(PAGES)
-
-
-@pytest.mark.parametrize("page", sorted(NOT_RUN))
-def test_code_that_is_not_run_is_python(page):
-    for block in code_blocks(DOCS / f"{page}.md"):
-        ast.parse(block)
 
 
 # Public names of the subpackages: what their `__init__` imports.

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 
+import as_installed
 import keras
 import nbformat
 import numpy as np
@@ -58,6 +59,13 @@ def read(name):
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def requirements_of(notebook):
+    """What a notebook installs where it finds none of it, and its kernel."""
+    found = as_installed.requirements_of(code_cells(notebook)[0].source)
+    assert found
+    return [*found, "ipykernel"]
 
 
 def test_names_are_all():
@@ -120,7 +128,25 @@ def test_links_lead_into_the_repository(name):
     assert [link for link in links if not (root / link).exists()] == []
 
 
+@with_every_notebook
+def test_the_page_tells_to_install_what_a_notebook_does(name):
+    page = as_installed.requirements_of(as_installed.read("docs/notebooks.md"))
+    missing = as_installed.distributions_of(
+        requirements_of(read(name))
+    ) - as_installed.distributions_of(page)
+    assert missing == set()
+
+
 # ------------------------------------------------------------------------ that they run
+
+# Before the first cell: nothing is installed but what the notebook installs, and the
+# backend, which Colab has.
+AS_INSTALLED = """
+import sys
+sys.path.insert(0, {folder!r})
+import as_installed
+as_installed.hide_all_but(as_installed.distributions_of({requirements!r}))
+"""
 
 
 @pytest.mark.slow
@@ -135,6 +161,11 @@ def test_runs(name, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", backend)
     monkeypatch.setenv("KERAS_TCM_NOTEBOOKS", "small")
     notebook = read(name)
+    requirements = [*requirements_of(notebook), f"keras-tcm[{backend}]"]
+    setting = AS_INSTALLED.format(
+        folder=str(as_installed.ROOT / "tests"), requirements=requirements
+    )
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(setting))
     fact = nbformat.v4.new_code_cell(f"keras_tcm.__name__, bool({FACTS[name]})")
     notebook.cells.append(fact)
     run(notebook, tmp_path)

@@ -8,8 +8,6 @@ import psutil
 import pytest
 import study_runs
 
-pytest.importorskip("sklearn")
-
 from keras_tcm.study import runner
 from keras_tcm.study.grid import PRESETS, Cell, Run, TCMSetting
 from keras_tcm.study.runner import read_done

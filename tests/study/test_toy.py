@@ -13,7 +13,7 @@ from PIL import Image
 
 import keras_tcm
 from keras_tcm import evaluate_embeddings
-from keras_tcm.datasets.digits import scikit_learn_digits
+from keras_tcm.datasets.digits import load_all
 from keras_tcm.study import toy
 
 matplotlib.use("Agg")
@@ -139,7 +139,7 @@ def test_directions_turn_with_the_embeddings_and_the_rest_does_not():
 def test_digits_are_split_by_images_not_by_classes():
     name, (x_train, y_train), (x_test, y_test) = toy.load_data("digits")
     assert name == "digits"
-    images, labels = scikit_learn_digits()
+    images, labels = load_all()
     together = np.concatenate([x_train, x_test]).reshape(len(labels), -1)
     order, expected = np.lexsort(together.T), np.lexsort(images.reshape(1797, -1).T)
     np.testing.assert_array_equal(together[order], images.reshape(1797, -1)[expected])
@@ -195,7 +195,7 @@ def test_without_a_network_auto_takes_the_digits(out_of_reach, capsys):
     assert x_train.shape == (1198, 8, 8, 1)
     printed = capsys.readouterr().out
     assert "MNIST is not on disk" in printed
-    assert "digits of scikit-learn" in printed
+    assert "digits of the package" in printed
     assert socket.getdefaulttimeout() == before
 
 

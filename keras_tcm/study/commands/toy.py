@@ -26,7 +26,7 @@ def add_parser(commands: Commands) -> None:
         "--data",
         choices=DATA,
         default="auto",
-        help="MNIST, the digits of scikit-learn, or the first that can be had",
+        help="MNIST, the digits of the package, or the first that can be had",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.set_defaults(run=_run)
