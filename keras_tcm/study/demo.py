@@ -1,20 +1,31 @@
 """Train with and without TCM on the embedded glyphs, and compare."""
 
 import dataclasses
+import hashlib
 import json
+import math
 import pathlib
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
-import keras_tcm
 from keras_tcm import datasets
-from keras_tcm.evaluation import Evaluation, evaluate_embeddings
+from keras_tcm.evaluation import Evaluation
+from keras_tcm.files import replacing
+from keras_tcm.study.document import Paragraph, print_block
 from keras_tcm.study.evaluation_report import write_report
-from keras_tcm.study.grid import BASE_LOSSES, TCMSetting
-from keras_tcm.study.training import embed, train_embedding_model
+from keras_tcm.study.grid import BASE_LOSSES, Cell, Run, TCMSetting
+from keras_tcm.study.run_record import RunRecord, read_run
+from keras_tcm.study.runner import do_run, in_short, package_versions, prepare_folder
+from keras_tcm.study.training import NUM_EPOCHS, Recipe
+from keras_tcm.study.workers import worker_processes
+
+# Margins and weight of TCM by the name of the model; `None` without.
+Models = Mapping[str, TCMSetting | None]
 
 # For each base loss, what `keras-tcm study --preset embedded` chose for the glyphs and
 # `resnet_small` on held-out training classes.
@@ -25,6 +36,19 @@ TUNED = {
     "supervised_contrastive": TCMSetting(0.733, 0.482, 0.3),
     "triplet_margin": TCMSetting(0.769, 0.534, 1.0),
 }
+# Training steps of each model in the README's tables.
+STEPS = 2000
+# If both models took longer than this, they get fewer steps.
+MINUTES = 20
+# A number of steps that was chosen for lack of time is a multiple of this.
+_STEPS_UNIT = 5 * NUM_EPOCHS
+# The first steps compile and allocate. As many of the next ones tell the pace, or
+# fewer, but at least five, where they take longer than so many seconds.
+_UNTIMED_STEPS = 3
+_TIMED_STEPS = 20
+_TIMED_SECONDS = 20.0
+# The time left follows the pace of so many last steps.
+_RECENT_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +58,38 @@ class DemoSettings:
     Attributes:
         loss: Name of the base loss, one of `TUNED`.
         tcm: Margins and weight of TCM. Defaults to those of `TUNED` for the loss.
-        steps: Training steps of each model.
+        steps: Training steps of each model, rounded up to a multiple of 8. Defaults to
+            `None`: `STEPS`, or as many as both models can do in `MINUTES`, if the first
+            steps show that this is less.
         seed: Seed of both models.
     """
 
     loss: str = "smooth_ap"
     tcm: TCMSetting | None = None
-    steps: int = 2000
+    steps: int | None = None
     seed: int = 0
+
+    def run(self, tcm: TCMSetting | None, steps: int) -> Run:
+        """Return what a study would call one of the two trainings.
+
+        Args:
+            tcm: Margins and weight; `None` for the base loss alone.
+            steps: Training steps.
+        """
+        steps = NUM_EPOCHS * -(-steps // NUM_EPOCHS)
+        cell = Cell("glyphs", Recipe(), self.loss, batch_size=128, steps=steps)
+        return Run("comparison", cell, tcm, self.seed)
 
 
 def run_demo(
     out: pathlib.Path, settings: DemoSettings, data_dir: str | None = None
-) -> dict[str, Evaluation]:
+) -> tuple[dict[str, Evaluation], int]:
     """Train both models, evaluate them on the unseen classes and write a report.
 
     Writes `results.json` (settings, versions, figures), `table.md`, `utility.png`, and
-    each `Evaluation` as JSON and as a page of HTML.
+    each `Evaluation` as JSON and as a page of HTML. Each model is kept in `runs`, as
+    one of a study is, at once when it is finished: stopped at any point, the demo goes
+    on with what is missing when it is called again with the same settings.
 
     Args:
         out: Folder to write to; made if missing.
@@ -58,39 +97,57 @@ def run_demo(
         data_dir: Where to cache the data set. Defaults to the Keras home.
 
     Returns:
-        The two evaluations by name.
+        The two evaluations by name, and the training steps of each model.
     """
-    verbose = 1 if sys.stdout.isatty() else 2
     tcm = settings.tcm or TUNED[settings.loss]
-    settings = dataclasses.replace(settings, tcm=tcm)
-    base_loss = BASE_LOSSES[settings.loss]()
-    name = type(base_loss).__name__
-    losses = {name: base_loss, f"{name} + TCM": tcm.add_to(base_loss)}
-
-    print("Rendering the glyphs, or reading them from the cache ...", flush=True)
-    (x_train, y_train), (x_test, y_test) = datasets.load("glyphs", data_dir=data_dir)
-    evaluations = {}
-    seconds = {}
-    for name, loss in losses.items():
-        print(
-            f"\n{name}: {settings.steps} steps on {len(x_train):,} images of "
-            f"{len(np.unique(y_train))} classes ({keras.backend.backend()})",
-            flush=True,
+    name = BASE_LOSSES[settings.loss].__name__
+    models: Models = {name: None, f"{name} + TCM": tcm}
+    _say(
+        "Two small networks learn to tell Latin letters and digits apart, one with "
+        f"{name}, one with {name} + TCM, and are tested on scripts that neither has "
+        f"seen ({keras.backend.backend()}). Stopped by Ctrl-C, the demo goes on with "
+        "the model that is not finished when it is started again."
+    )
+    _say("Drawing the characters, or reading them from the cache ...")
+    data = datasets.load("glyphs", data_dir=data_dir)
+    (x_train, y_train), (x_test, y_test) = data
+    folder = out / "runs"
+    prepare_folder(folder)
+    notes = {"data": _digest(data)}
+    finished, steps = _finished(folder, settings, models, notes)
+    missing = {name: models[name] for name in models if name not in finished}
+    if missing:
+        is_free = settings.steps is None and not finished
+        _say(
+            f"Training on {len(x_train):,} images of {len(np.unique(y_train))} "
+            f"characters, {steps:,} steps for each model"
+            + (
+                f": some 5 to {MINUTES} minutes in all, with fewer steps on a machine "
+                "where these would take longer."
+                if is_free
+                else ". The first ones show how long it takes."
+            )
         )
-        start = time.perf_counter()
-        model, _ = train_embedding_model(
-            x_train, y_train, loss, settings.steps, settings.seed, verbose=verbose
-        )
-        seconds[name] = round(time.perf_counter() - start, 1)
-        embeddings = embed(model, x_test)
-        evaluations[name] = evaluate_embeddings(embeddings, y_test)
-
+        limit = 60.0 * MINUTES if is_free else None
+        with worker_processes(1) as submit:
+            steps = submit(
+                _train, missing, folder, settings, steps, data_dir, notes, limit
+            ).result()
+        for name, setting in missing.items():
+            finished[name] = read_run(_path(folder, settings.run(setting, steps)))
+    evaluations = {name: finished[name].evaluation() for name in models}
     write_report(out, evaluations)
+    made_by = next(iter(finished.values()))
     record = {
-        "settings": dataclasses.asdict(settings),
-        "versions": {"keras_tcm": keras_tcm.__version__, "keras": keras.__version__},
-        "backend": keras.backend.backend(),
-        "training_seconds": seconds,
+        "settings": {
+            **dataclasses.asdict(settings),
+            "tcm": dataclasses.asdict(tcm),
+            "steps": steps,
+        },
+        "steps_in_the_readme": STEPS,
+        "versions": dict(made_by.versions),
+        "backend": made_by.backend,
+        "training_seconds": {name: finished[name].seconds for name in models},
         "test": {"images": len(x_test), "classes": len(np.unique(y_test))},
         "results": {
             name: {
@@ -111,5 +168,236 @@ def run_demo(
             for name, evaluation in evaluations.items()
         },
     }
-    (out / "results.json").write_text(json.dumps(record, indent=2) + "\n")
-    return evaluations
+    with replacing(out / "results.json") as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return evaluations, steps
+
+
+def _say(text: str) -> None:
+    print_block(Paragraph(text))
+
+
+# -------------------------------------------------------------------- finished models
+
+
+def _path(folder: pathlib.Path, run: Run) -> pathlib.Path:
+    return folder / f"{run.name}.json"
+
+
+def _digest(data: tuple[tuple[np.ndarray, np.ndarray], ...]) -> str:
+    digest = hashlib.sha256()
+    for arrays in data:
+        for array in arrays:
+            digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _finished(
+    folder: pathlib.Path,
+    settings: DemoSettings,
+    models: Models,
+    notes: Mapping[str, Any],
+) -> tuple[dict[str, RunRecord], int]:
+    """Find the models that a demo of the same settings has finished.
+
+    Returns:
+        Their records by name, and the training steps of those that are missing.
+    """
+    steps = settings.run(None, settings.steps or STEPS).cell.steps
+    is_free = settings.steps is None
+    finished = {}
+    paths = set()
+    for name, setting in models.items():
+        run = settings.run(setting, steps)
+        path = _path(folder, run)
+        paths.add(path)
+        if not path.exists():
+            continue
+        try:
+            record = read_run(path)
+            record.evaluation()
+        except ValueError as error:
+            _say(f"{error}. {name} is trained anew.")
+            continue
+        # The number of steps was chosen then: it holds for the other model as well.
+        if is_free and record.notes.get("shortened"):
+            run = settings.run(setting, record.config["steps"])
+        differences = _differences(record, run, notes)
+        if differences:
+            _say(
+                f"{name} is trained anew, for {path} has other settings: "
+                f"{'; '.join(differences)}."
+            )
+            continue
+        print(f"{name} has been trained before:\n  {path}")
+        finished[name] = record
+        steps, is_free = run.cell.steps, False
+    others = set(folder.glob("*.json")) - paths
+    if others:
+        _say(f"{folder} has {len(others)} more of other settings, not used here.")
+    return finished, steps
+
+
+def _differences(record: RunRecord, run: Run, notes: Mapping[str, Any]) -> list[str]:
+    """Say in what a record differs from what the run would write now."""
+    found, expected = (
+        {**config, **versions, "backend": backend, "data": data.get("data")}
+        for config, versions, backend, data in (
+            (record.config, record.versions, record.backend, record.notes),
+            (
+                json.loads(json.dumps(run.config())),
+                package_versions(),
+                keras.backend.backend(),
+                notes,
+            ),
+        )
+    )
+    return [
+        f"{key} {found.get(key)}, now {expected.get(key)}"
+        for key in sorted(found.keys() | expected.keys())
+        if found.get(key) != expected.get(key)
+    ]
+
+
+# --------------------------------------------------------------------------- training
+
+
+def _train(
+    models: Models,
+    folder: pathlib.Path,
+    settings: DemoSettings,
+    steps: int,
+    data_dir: str | None,
+    notes: Mapping[str, Any],
+    limit: float | None,
+) -> int:
+    """Train models, tell how it goes, and write their records.
+
+    Args:
+        models: Margins and weight of TCM by name.
+        folder: Where to write the records.
+        settings: What the models have in common.
+        steps: Training steps of each.
+        data_dir: Folder of the data set.
+        notes: Kept in the records.
+        limit: Seconds that all may take with so many steps; else each gets fewer.
+
+    Returns:
+        The training steps of each.
+    """
+    pace = _Pace(len(models), limit)
+    for name, setting in models.items():
+        print(f"\n{name}", flush=True)
+        while True:
+            run = settings.run(setting, steps)
+            path = _path(folder, run)
+            try:
+                do_run(run, path, data_dir, notes, [pace])
+                break
+            except _TooSlowError as error:
+                # From the start: the learning rates of all steps depend on their
+                # number.
+                steps = error.steps
+                notes = {**notes, "shortened": True}
+        print(f"  {in_short(read_run(path))}", flush=True)
+    return steps
+
+
+class _TooSlowError(Exception):
+    """The trainings would take too long with so many steps.
+
+    Attributes:
+        steps: How many each can do in time.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(steps)
+        self.steps = steps
+
+
+class _Pace(keras.callbacks.Callback):
+    """Measures the steps of trainings that follow each other, and tells the time left.
+
+    Args:
+        models: How many trainings there will be, all of the same number of steps.
+        limit: Seconds that all may take. If the first steps show that they would take
+            longer, `_TooSlowError` is raised.
+    """
+
+    def __init__(self, models: int, limit: float | None) -> None:
+        super().__init__()
+        self._models = models
+        self._limit = limit
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._steps = self.params["epochs"] * self.params["steps"]
+        self._start = self._shown = time.monotonic()
+        # When each step ended.
+        self._times: list[float] = []
+        self._is_measured = False
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        # The loss of the step is known by now, which is when its work is done.
+        now = time.monotonic()
+        self._times.append(now)
+        timed = len(self._times) - _UNTIMED_STEPS
+        if not self._is_measured and (
+            timed >= _TIMED_STEPS
+            or (timed >= 5 and now - self._times[_UNTIMED_STEPS - 1] > _TIMED_SECONDS)
+        ):
+            self._is_measured = True
+            self._tell()
+        if sys.stdout.isatty() and now - self._shown > 1:
+            self._shown = now
+            self._show(logs, end="\r")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._show(logs, end="\n")
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._models -= 1
+        print("  testing it ...", flush=True)
+
+    def _tell(self) -> None:
+        """Tell how long all will take, unless that is too long."""
+        # One step that something held up says nothing about the others.
+        pace = float(np.median(np.diff(self._times[_UNTIMED_STEPS - 1 :])))
+        start = self._times[_UNTIMED_STEPS - 1] - self._start
+        seconds = self._models * (start + pace * self._steps)
+        text = f"A step takes {pace:.2g} s here"
+        if sys.stdout.isatty():
+            print(" " * 78, end="\r")  # Wipes out what `_show` wrote.
+        limit, self._limit = self._limit, None
+        if limit is None or seconds <= limit:
+            _say(f"{text}: {_duration(seconds)} in all.")
+            return
+        rest = limit - (self._times[-1] - self._start)
+        steps = int((rest / self._models - start) / pace)
+        steps = max(steps // _STEPS_UNIT, 1) * _STEPS_UNIT
+        _say(
+            f"{text}: {self._steps:,} for each model would take {_duration(seconds)}. "
+            f"Starting again with {steps:,} steps each. The README's tables are of "
+            f"{self._steps:,}: --steps {self._steps} insists on them."
+        )
+        raise _TooSlowError(steps)
+
+    def _show(self, logs: Mapping[str, float], end: str) -> None:
+        done = len(self._times)
+        line = f"  step {done:,} of {self._steps:,}, loss {logs['loss']:.4f}"
+        if done > _UNTIMED_STEPS:
+            recent = self._times[_UNTIMED_STEPS - 1 :][-_RECENT_STEPS - 1 :]
+            pace = (recent[-1] - recent[0]) / (len(recent) - 1)
+            start = self._times[_UNTIMED_STEPS - 1] - self._start
+            rest = (self._steps - done) * pace
+            rest += (self._models - 1) * (start + self._steps * pace)
+            left = f"{math.ceil(rest / 60)} min" if rest > 60 else "less than a minute"
+            line += f", {left} left in all"
+        if sys.stdout.isatty():
+            line = line.ljust(78)  # What stood there may have been longer.
+        print(line, end=end, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    """Say how long something takes whose duration was estimated."""
+    low, high = math.floor(0.9 * seconds / 60), math.ceil(1.25 * seconds / 60)
+    return f"{low} to {high} minutes" if low else f"less than {high + 1} minutes"

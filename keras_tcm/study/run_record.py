@@ -28,6 +28,7 @@ class RunRecord:
         measures: `"recall_at_1"`, `"opis"` and `"epsilon_opis"`, all above 0.
         epsilon: Share of classes that count as worst.
         calibration_range: Distances at which the global FAR bounds the range of OPIS.
+        notes: What else was kept.
     """
 
     path: pathlib.Path
@@ -40,6 +41,7 @@ class RunRecord:
     measures: Mapping[str, float]
     epsilon: float
     calibration_range: tuple[float, float]
+    notes: Mapping[str, Any]
 
     @property
     def weight(self) -> float | None:
@@ -143,6 +145,7 @@ def _record(path: pathlib.Path, values: dict[str, Any]) -> RunRecord:
         },
         epsilon=_positive(evaluation, "epsilon"),
         calibration_range=_range(evaluation, "calibration_range"),
+        notes=_get({"notes": {}, **values}, "notes", dict),
     )
 
 

@@ -4,12 +4,10 @@ import concurrent.futures
 import contextlib
 import functools
 import json
-import multiprocessing
 import os
 import platform
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from keras_tcm.study.grid import BASE_LOSSES, PRESETS, Preset, Run, TCMSetting
 from keras_tcm.study.run_record import FORMAT, RunRecord, read_run
 from keras_tcm.study.training import embed, train_embedding_model
 from keras_tcm.study.tuning import held_out, tune
+from keras_tcm.study.workers import worker_processes
 from keras_tcm.validation import check_choice, check_integer
 
 RUNS_PER_PROCESS = 12
@@ -73,23 +72,21 @@ def run_study(
         has_accelerator = bool(keras.distribution.list_devices("gpu"))
         workers = 1 if has_accelerator else os.cpu_count() or 1
     workers = check_integer("workers", workers, 1)
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with _environment(threads):
-        runner = _Runner(Path(out) / "runs", data_dir, workers)
-        choose = tune(preset, runner.run) if tcm is None else lambda cell: tcm
-        comparison = [
-            Run("comparison", cell, setting, seed)
-            # One seed after the other: a study that was cut short has whole ones.
-            for seed in seeds
-            for cell in preset.cells()
-            for setting in (None, choose(cell))
-        ]
-        sweep = [
-            Run("sweep", cell, setting, preset.seeds[0])
-            for cell in preset.sweep_cells()
-            for setting in (None, choose(cell))
-        ]
-        runner.run("comparison and sweep", comparison + sweep)
+    runner = _Runner(Path(out) / "runs", data_dir, workers)
+    choose = tune(preset, runner.run) if tcm is None else lambda cell: tcm
+    comparison = [
+        Run("comparison", cell, setting, seed)
+        # One seed after the other: a study that was cut short has whole ones.
+        for seed in seeds
+        for cell in preset.cells()
+        for setting in (None, choose(cell))
+    ]
+    sweep = [
+        Run("sweep", cell, setting, preset.seeds[0])
+        for cell in preset.sweep_cells()
+        for setting in (None, choose(cell))
+    ]
+    runner.run("comparison and sweep", comparison + sweep)
 
 
 class _Runner:
@@ -101,9 +98,7 @@ class _Runner:
         self._folder = folder
         self._data_dir = None if data_dir is None else str(data_dir)
         self._workers = workers
-        folder.mkdir(parents=True, exist_ok=True)
-        for partial in folder.glob("*.part"):
-            partial.unlink()
+        prepare_folder(folder)
 
     def run(self, what: str, runs: Sequence[Run]) -> list[RunRecord]:
         """Return the records of runs, after doing those that are missing."""
@@ -120,35 +115,33 @@ class _Runner:
             # Backends do not give back all of the memory of a training, so processes
             # are replaced now and then.
             some = missing[number : number + RUNS_PER_PROCESS * self._workers]
-            for run in self._run_in_pool({run: paths[run] for run in some}):
-                number += 1
-                record = done[run] = read_run(paths[run])
-                rest = (time.monotonic() - start) / number * (len(missing) - number)
-                print(
-                    f"[{number}/{len(missing)}] {run.name}: {_in_short(record)}; "
-                    f"{rest / 60:.0f} min left",
-                    flush=True,
-                )
+            with worker_processes(self._workers, _threads(self._workers)) as submit:
+                futures = {
+                    submit(do_run, run, paths[run], self._data_dir): run for run in some
+                }
+                for future in concurrent.futures.as_completed(futures):
+                    future.result()
+                    run = futures[future]
+                    number += 1
+                    record = done[run] = read_run(paths[run])
+                    rest = (time.monotonic() - start) / number * (len(missing) - number)
+                    print(
+                        f"[{number}/{len(missing)}] {run.name}: {in_short(record)}; "
+                        f"{rest / 60:.0f} min left",
+                        flush=True,
+                    )
         return [done[run] for run in runs]  # type: ignore[misc]
 
-    def _run_in_pool(self, paths: dict[Run, Path]) -> Iterator[Run]:
-        """Do runs in new processes, and yield each when it is finished."""
-        pool = concurrent.futures.ProcessPoolExecutor(
-            self._workers, multiprocessing.get_context("spawn"), _end_with_parent
-        )
-        try:
-            futures = {
-                pool.submit(do_run, run, path, self._data_dir): run
-                for run, path in paths.items()
-            }
-            for future in concurrent.futures.as_completed(futures):
-                future.result()
-                yield futures[future]
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder of records, or remove what was cut short from it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for partial in folder.glob("*.part"):
+        partial.unlink()
 
 
-def _in_short(record: RunRecord) -> str:
+def in_short(record: RunRecord) -> str:
+    """Say in a line what came out, and how long it took."""
     measures = record.measures
     return (
         f"R@1 {measures['recall_at_1']:.4f}, OPIS {measures['opis']:.6f}, "
@@ -156,47 +149,18 @@ def _in_short(record: RunRecord) -> str:
     )
 
 
-def _end_with_parent() -> None:
-    """Let this process end when its parent does, however that is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """Let new processes have the backend of this one and so many threads."""
-    settings = {
-        "KERAS_BACKEND": keras.backend.backend(),
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        **dict.fromkeys(
-            (
-                "OMP_NUM_THREADS",
-                "OPENBLAS_NUM_THREADS",
-                "MKL_NUM_THREADS",
-                "NUMBA_NUM_THREADS",
-                "TF_NUM_INTRAOP_THREADS",
-                "TF_NUM_INTEROP_THREADS",
-                "NPROC",  # Read by XLA on a CPU.
-            ),
-            str(threads),
-        ),
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _threads(workers: int) -> dict[str, str]:
+    """Variables that divide the processors among processes."""
+    names = (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+        "NPROC",  # Read by XLA on a CPU.
+    )
+    return dict.fromkeys(names, str(max(1, (os.cpu_count() or 1) // workers)))
 
 
 def read_done(path: Path, run: Run) -> RunRecord | None:
@@ -224,13 +188,21 @@ def read_done(path: Path, run: Run) -> RunRecord | None:
     return record
 
 
-def do_run(run: Run, path: Path, data_dir: str | None) -> None:
+def do_run(
+    run: Run,
+    path: Path,
+    data_dir: str | None,
+    notes: Mapping[str, Any] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
     """Train and evaluate one model, and write its record.
 
     Args:
         run: What to do.
         path: File to write.
         data_dir: Folder of the data sets.
+        notes: Anything else to keep in the record, ready for JSON.
+        callbacks: Callbacks of the training. If one raises, nothing is written.
     """
     x, y, x_eval, y_eval = _split(run, data_dir)
     loss = BASE_LOSSES[run.cell.loss]()
@@ -246,6 +218,7 @@ def do_run(run: Run, path: Path, data_dir: str | None) -> None:
         run.seed,
         run.cell.recipe,
         run.cell.batch_size,
+        callbacks=callbacks,
     )
     trained = time.perf_counter()
     embeddings = embed(model, x_eval)
@@ -255,7 +228,7 @@ def do_run(run: Run, path: Path, data_dir: str | None) -> None:
         "format": FORMAT,
         "part": run.part,
         "config": run.config(),
-        "versions": _versions(),
+        "versions": package_versions(),
         "backend": keras.backend.backend(),
         "machine": f"{platform.machine()}, {threads} threads",
         "seconds": {
@@ -265,6 +238,8 @@ def do_run(run: Run, path: Path, data_dir: str | None) -> None:
         "history": history,
         "evaluation": evaluation.to_dict(),
     }
+    if notes:
+        record["notes"] = dict(notes)
     with replacing(path) as partial:
         partial.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
 
@@ -285,17 +260,18 @@ def _data(name: str, data_dir: str | None) -> Any:
     return datasets.load(name, data_dir)
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Version of Python, and of each package that the numbers depend on."""
     packages: Iterable[str] = {
         "tensorflow": ("tensorflow", "tensorflow-cpu"),
         "jax": ("jax", "jaxlib"),
         "torch": ("torch",),
     }[keras.backend.backend()]
-    versions = {
+    found = {
         "keras_tcm": keras_tcm.__version__,
         "python": platform.python_version(),
     }
     for package in ("keras", "numpy", *packages):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
+            found[package] = metadata.version(package)
+    return found

@@ -1,6 +1,7 @@
 """How the models of a comparison are trained."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -48,6 +49,7 @@ def train_embedding_model(
     recipe: Recipe | None = None,
     batch_size: int = 128,
     verbose: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[keras.Model, dict[str, list[float]]]:
     """Train an embedding model.
 
@@ -65,6 +67,7 @@ def train_embedding_model(
             learning rate of 2e-3.
         batch_size: Samples in a batch, a multiple of 4.
         verbose: 0, 1 (progress bar) or 2 (a line an epoch). Defaults to 0.
+        callbacks: Callbacks of the training.
 
     Returns:
         The trained model, whose outputs are unit vectors, and the loss and the
@@ -100,7 +103,13 @@ def train_embedding_model(
         image_size=size,
         augment=keras.layers.RandomFlip("horizontal") if recipe.flip else None,
     )
-    history = model.fit(sampler, epochs=NUM_EPOCHS, shuffle=False, verbose=verbose)
+    history = model.fit(
+        sampler,
+        epochs=NUM_EPOCHS,
+        shuffle=False,
+        verbose=verbose,
+        callbacks=list(callbacks),
+    )
     return model, {
         name: [float(value) for value in values]
         for name, values in history.history.items()

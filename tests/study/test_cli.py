@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zipfile
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +16,7 @@ from study_runs import measures, pair, write_runs
 
 import keras_tcm_command
 from keras_tcm import Evaluation, evaluate_embeddings
-from keras_tcm.study import cli, commands, demo, runner, training
+from keras_tcm.study import cli, commands, runner
 from keras_tcm.study.grid import TCMSetting
 
 REPOSITORY = pathlib.Path(keras_tcm_command.__file__).parent
@@ -798,121 +797,3 @@ def test_unknown_backend_as_a_process():
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "abacus" in done.stderr
-
-
-# -------------------------------------------------------------------------------- demo
-
-
-def small_data():
-    """Bright spots at places that differ from class to class; 40 and 12 classes."""
-    rng = np.random.default_rng(0)
-
-    def draw(classes, per_class):
-        y = np.repeat(classes, per_class)
-        places = rng.uniform(1, 7, size=(60, 3, 2))[y]
-        places = places + rng.normal(scale=0.4, size=places.shape)
-        grid = np.stack(np.meshgrid(np.arange(8), np.arange(8), indexing="ij"), -1)
-        offsets = grid[None, None] - places[:, :, None, None]
-        light = np.exp(-np.square(offsets).sum(axis=-1)).sum(axis=1)
-        pixels = np.clip(255 * light, 0, 255).astype("uint8")
-        return pixels[..., None], y
-
-    return draw(np.arange(40), 8), draw(np.arange(40, 52), 8)
-
-
-def test_demo_takes_the_settings_of_its_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.datasets, "load", lambda name, data_dir: small_data())
-    trained = []
-
-    def train(x, y, loss, *arguments, **options):
-        trained.append(loss)
-        raise InterruptedError
-
-    monkeypatch.setattr(demo, "train_embedding_model", train)
-    losses = []
-    monkeypatch.setattr(TCMSetting, "add_to", lambda self, loss: losses.append(self))
-    for loss, setting in demo.TUNED.items():
-        assert run("demo", "--out", tmp_path, "--loss", loss) == 2
-        assert losses.pop() == setting
-    assert [type(loss).__name__ for loss in trained] == [
-        demo.BASE_LOSSES[loss].__name__ for loss in demo.TUNED
-    ]
-
-
-@pytest.mark.slow
-def test_demo_trains_both_models_from_the_same_start(tmp_path, monkeypatch, capsys):
-    starts, batches = [], []
-    embedding_model = training.models.embedding_model
-
-    def watched_model(*arguments, **options):
-        model = embedding_model(*arguments, **options)
-        starts.append([np.array(weight) for weight in model.get_weights()])
-        return model
-
-    class WatchedSampler(training.data.ClassBalancedSampler):
-        def __init__(self, *arguments, **options):
-            super().__init__(*arguments, **options)
-            batches.append([self[index] for index in range(len(self))])
-
-    requested = []
-
-    def load(name, data_dir=None):
-        requested.append((name, data_dir))
-        return small_data()
-
-    monkeypatch.setattr(demo.datasets, "load", load)
-    monkeypatch.setattr(training.models, "embedding_model", watched_model)
-    monkeypatch.setattr(training.data, "ClassBalancedSampler", WatchedSampler)
-    out = tmp_path / "out"
-    arguments = ["--out", out, "--steps", "8", "--seed", "5", "--loss"]
-    arguments += ["multi_similarity", "--tcm", "0.8", "0.4", "0.3"]
-    assert run("demo", *arguments, "--data-dir", tmp_path) == 0
-    assert requested == [("glyphs", str(tmp_path))]
-
-    first, second = starts
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one, other)
-    for one, other in zip(*batches, strict=True):
-        np.testing.assert_array_equal(one[0], other[0])
-        np.testing.assert_array_equal(one[1], other[1])
-
-    stems = ["multisimilarity", "multisimilarity_tcm"]
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["results.json", "table.md", "utility.png"]
-        + [f"{stem}.{kind}" for stem in stems for kind in ("html", "json")]
-    )
-    check_image(out / "utility.png")
-    record = json.loads((out / "results.json").read_text())
-    assert record["settings"]["seed"] == 5
-    assert record["settings"]["steps"] == 8
-    assert record["settings"]["loss"] == "multi_similarity"
-    assert record["settings"]["tcm"] == {
-        "positive_margin": 0.8,
-        "negative_margin": 0.4,
-        "weight": 0.3,
-    }
-    assert record["backend"] == keras.backend.backend()
-    assert record["versions"]["keras"] == keras.__version__
-    assert record["test"] == {"images": 96, "classes": 12}
-    assert list(record["results"]) == ["MultiSimilarity", "MultiSimilarity + TCM"]
-    assert set(record["training_seconds"]) == set(record["results"])
-    table = read_table(out / "table.md")
-    assert table[""][:2] == list(record["results"])
-    values = []
-    for stem, result in zip(stems, record["results"].values(), strict=True):
-        saved = Evaluation.load(out / f"{stem}.json")
-        assert saved.num_samples == 96
-        assert list(saved.classes) == list(range(40, 52))
-        assert result["opis"] == saved.opis
-        assert result["recall_at_1"] == saved.recall[1]
-        values.append(saved.opis)
-        point, loaded = result["operating_points"][1], saved.operating_points[1]
-        assert (point["far_target"], point["threshold"]) == (0.01, loaded.threshold)
-    # The same start, but not the same training.
-    assert values[0] != values[1]
-    cells = table["OPIS (lower is better)"]
-    assert cells[:2] == [f"{value:.6f}" for value in values]
-    assert float(cells[2].rstrip("%")) == pytest.approx(
-        100 * (values[1] / values[0] - 1), abs=0.051
-    )
-    assert str(out) in capsys.readouterr().out.replace("\n", "")
