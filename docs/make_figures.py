@@ -10,9 +10,9 @@ import numpy as np
 
 import keras_tcm
 from keras_tcm.visualization import plot_utility_comparison
+from keras_tcm.visualization.palette import ON_LIGHT, foreground
 
 IMAGES = pathlib.Path(__file__).parent / "images"
-POSITIVE, NEGATIVE, THRESHOLD = "#0072B2", "#D55E00", "#009E73"
 
 
 def clusters(spreads, size=60, dim=24, seed=0):
@@ -47,11 +47,17 @@ def plot_two_classes(path):
         positive = distances[np.ix_(member, member)][~np.eye(member.sum(), dtype=bool)]
         negative = distances[np.ix_(member, ~member)].ravel()
         for values, color, kind in (
-            (positive, POSITIVE, "positive pairs"),
-            (negative, NEGATIVE, "negative pairs"),
+            (positive, ON_LIGHT.blue, "positive pairs"),
+            (negative, ON_LIGHT.orange, "negative pairs"),
         ):
             ax.hist(values, bins, density=True, alpha=0.6, color=color, label=kind)
-        ax.axvline(threshold, color=THRESHOLD, linewidth=2.5, label="one threshold")
+        ax.axvline(
+            threshold,
+            color=foreground(),
+            linestyle=":",
+            linewidth=2.5,
+            label="one threshold",
+        )
         rejected = np.mean(positive > threshold)
         ax.set(
             title=f"{name}: {rejected:.0%} of its positive pairs rejected",
@@ -72,7 +78,8 @@ def plot_consistency(path):
             ("consistent", np.full(30, 0.8)),
         )
     }
-    figure = plot_utility_comparison(results)
+    # These classes have nothing in common but their number.
+    figure = plot_utility_comparison(results, show_change=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -32,8 +32,10 @@ class Thresholds:
         bounds: The calibration range.
         calibration: Distances spread evenly over it.
         points: Threshold in steps for each FAR target, or `None` if unresolved.
-        between: Distances between the calibration range and the outermost points, as
-            dense as `calibration` unless that takes more of them on a side.
+        between: Distances between the calibration range and the outermost points, or
+            where FAR and FRR cross if that is farther, as dense as `calibration` unless
+            that takes more of them on a side; and the crossing.
+        eer: The equal error rate.
         cuts: Largest distance in steps that each of `calibration`, then each of
             `points`, and then each of `between`, accepts.
     """
@@ -42,6 +44,7 @@ class Thresholds:
     calibration: np.ndarray
     points: list[int | None]
     between: np.ndarray
+    eer: float
     cuts: np.ndarray
 
 
@@ -82,12 +85,17 @@ class Definition:
         calibration = np.linspace(*bounds, self.num_thresholds)
         points = [_operating_steps(negative, target) for target in self.far_targets]
         point_cuts = [0 if point is None else point + TIE_STEPS for point in points]
+        crossing, eer = equal_error(positive, negative)
         # At the largest distance every pair is accepted: that is no end of a range.
-        inside = [point for point in points if point not in (None, NUM_STEPS - 1)]
-        between = _between(calibration, [self.distance_of(point) for point in inside])
+        inside = [
+            self.distance_of(point)
+            for point in (*points, crossing)
+            if point not in (None, NUM_STEPS - 1)
+        ]
+        between = np.append(_between(calibration, inside), self.distance_of(crossing))
         cuts = [*self._cuts(calibration), *point_cuts, *self._cuts(between)]
         return Thresholds(
-            bounds, calibration, points, between, np.minimum(cuts, NUM_STEPS - 1)
+            bounds, calibration, points, between, eer, np.minimum(cuts, NUM_STEPS - 1)
         )
 
     def distance_of(self, steps: int) -> float:
@@ -205,8 +213,8 @@ def check_several(name: str, values: Any, kind: str) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def equal_error_rate(positive: Distribution, negative: Distribution) -> float:
-    """Mean of FAR and FRR at the pair distance where they are closest."""
+def equal_error(positive: Distribution, negative: Distribution) -> tuple[int, float]:
+    """The pair distance, in steps, where FAR and FRR are closest, and their mean."""
     # A stable sort merges two sorted runs in linear time.
     observed = np.sort(np.concatenate([positive.steps, negative.steps]), kind="stable")
     far = negative.share_up_to(observed)
@@ -214,7 +222,7 @@ def equal_error_rate(positive: Distribution, negative: Distribution) -> float:
     gaps = np.abs(far - frr)
     # The first of equal gaps: rounding must not choose.
     nearest = np.argmax(gaps <= gaps.min() + 1e-12)
-    return float((far[nearest] + frr[nearest]) / 2)
+    return int(observed[nearest]), float((far[nearest] + frr[nearest]) / 2)
 
 
 def _operating_steps(negative: Distribution, target: float) -> int | None:

@@ -17,8 +17,8 @@ class ErrorRates:
     """What each threshold does to the pairs, in all and class by class.
 
     `C` counts the classes, `R` the thresholds: those of the calibration range, those of
-    the operating points, and on either side of the range as dense ones out to the
-    farthest of these, but no more than the range itself has.
+    the operating points, where FAR and FRR are closest, and on either side of the range
+    as dense ones out to the farthest of these, but no more than the range itself has.
 
     Attributes:
         thresholds: Distances, increasing, shape `(R,)`.

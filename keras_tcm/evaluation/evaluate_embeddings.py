@@ -12,7 +12,6 @@ from keras_tcm.evaluation.definition import (
     Definition,
     Thresholds,
     check_several,
-    equal_error_rate,
     make_definition,
 )
 from keras_tcm.evaluation.distribution import NUM_STEPS, TIE_STEPS, Distribution
@@ -292,7 +291,7 @@ def evaluate_pairs(
         opis_per_class=per_class,
         recall=dict(zip(recall_at, recall, strict=True)),
         map_at_r=float(average_precision.mean()),
-        eer=equal_error_rate(positive, negative),
+        eer=chosen.eer,
         calibration_range=chosen.bounds,
         thresholds=chosen.calibration,
         utility=utility,

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from keras_tcm.evaluation.definition import Definition, Thresholds, equal_error_rate
+from keras_tcm.evaluation.definition import Definition, Thresholds
 from keras_tcm.evaluation.distribution import NUM_STEPS, TIE_STEPS, Distribution
 from keras_tcm.evaluation.sampled_negative_pairs import (
     NUM_GROUPS,
@@ -65,9 +65,7 @@ def sampling_error(
         - Wolter, *Introduction to Variance Estimation*, chapter 4
     """
 
-    def scores(
-        chosen: Thresholds, negative: Distribution, far: np.ndarray
-    ) -> tuple[np.ndarray, list[float]]:
+    def scores(chosen: Thresholds, far: np.ndarray) -> tuple[np.ndarray, list[float]]:
         # Positive pairs are interpolated too: counting them at the thresholds of each
         # replicate would cost more than it tells.
         cuts = chosen.cuts[: definition.num_thresholds]
@@ -75,13 +73,13 @@ def sampling_error(
         one = np.ones(len(far))
         utility = utility_curves(accepted, num_positives, far, one, definition.beta)
         epsilon = epsilon_opis(utility, definition.epsilon)
-        return opis_per_class(utility), [epsilon, equal_error_rate(positive, negative)]
+        return opis_per_class(utility), [epsilon, chosen.eer]
 
     positives = np.diff(positives_at_edges, axis=1, prepend=0)
     calibration = slice(None, definition.num_thresholds)
     whole_far = negatives.accepted(thresholds.cuts[calibration])
     whole_far /= negatives.num_per_class[:, None]
-    whole_opis, whole_scores = scores(thresholds, negatives.distribution, whole_far)
+    whole_opis, whole_scores = scores(thresholds, whole_far)
 
     mean_opis = np.zeros_like(whole_opis)
     replicates, point_replicates = [], []
@@ -89,7 +87,7 @@ def sampling_error(
         negative = negatives.distribution_without(group)
         chosen = definition.thresholds(positive, negative)
         far = negatives.shares_without(group, chosen.cuts[calibration])
-        opis, others = scores(chosen, negative, far)
+        opis, others = scores(chosen, far)
         mean_opis += opis / NUM_GROUPS
         replicates.append([opis.mean(), *others])
         point_replicates.append(

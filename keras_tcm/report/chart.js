@@ -61,7 +61,7 @@ class Chart {
     const [middle, center] = [(left + right) / 2, (top + bottom) / 2];
     const below = { x: middle, y: HEIGHT - 5, "text-anchor": "middle" };
     draw(axes, "text", below, xAxis.label);
-    const turned = `translate(12 ${center}) rotate(-90)`;
+    const turned = `translate(10 ${center}) rotate(-90)`;
     draw(axes, "text", { transform: turned, "text-anchor": "middle" }, yAxis.label);
     this.plot = draw(svg, "g", { "clip-path": `url(#${svg.id}-clip)` });
   }

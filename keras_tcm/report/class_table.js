@@ -4,17 +4,20 @@ const PAGE_SIZE = 25;
 
 class ClassTable {
   /**
-   * `columns` have a `name`, `value(i)` to sort by and `text(i)` to show of class i, and
+   * `labels` are shown beside the names, and `thumbnails` (URIs or null) before them, each
+   * unless it is null. `columns` have a `name`, `value(i)` to sort by and `text(i)` to show of class i, and
    * the direction in which they are sorted `first`. `onSelect(i)`, if given, is called
    * when class i is clicked.
    */
-  constructor(names, columns, onSelect) {
-    this.names = names;
-    this.searched = names.map(searchable);
+  constructor({ classes, labels, thumbnails }, columns, onSelect) {
+    this.names = classes;
+    this.labels = labels;
+    this.thumbnails = thumbnails;
+    this.searched = classes.map((name, i) => searchable(labels ? `${name} ${labels[i]}` : name));
     this.columns = columns;
     this.selected = -1;
     this.page = 0;
-    this.found = names.map((_, i) => i);
+    this.found = classes.map((_, i) => i);
     this.table = document.getElementById("classes");
     this.headers = columns.map((column, n) => this.addHeader(column, n));
     this.rows = Array.from({ length: PAGE_SIZE }, () => this.addRow(onSelect));
@@ -30,6 +33,7 @@ class ClassTable {
   addHeader(column, n) {
     const header = document.createElement("th");
     header.scope = "col";
+    header.setAttribute("role", "columnheader");
     if (n > 0) header.className = "number";
     const button = document.createElement("button");
     button.type = "button";
@@ -42,16 +46,31 @@ class ClassTable {
 
   addRow(onSelect) {
     const row = this.table.tBodies[0].insertRow();
+    // Narrow screens lay rows out in another way, in which tags lose their roles.
+    row.setAttribute("role", "row");
     const header = document.createElement("th");
     header.scope = "row";
+    header.setAttribute("role", "rowheader");
     const name = document.createElement(onSelect ? "button" : "span");
     name.className = "name";
     // Names of the user's choice: each in its own direction of writing.
     name.dir = "auto";
     if (onSelect) name.addEventListener("click", () => onSelect(row.shown));
-    header.append(name);
+    const image = document.createElement("img");
+    image.className = "thumbnail";
+    image.alt = "";
+    const texts = document.createElement("span");
+    texts.className = "texts";
+    texts.append(name, document.createElement("small"));
+    const parts = document.createElement("div");
+    parts.append(image, texts);
+    header.append(parts);
     row.append(header);
-    for (const _ of this.columns.slice(1)) row.insertCell().className = "number";
+    for (const _ of this.columns.slice(1)) {
+      const cell = row.insertCell();
+      cell.className = "number";
+      cell.setAttribute("role", "cell");
+    }
     return row;
   }
 
@@ -116,9 +135,13 @@ class ClassTable {
   fill(row, i) {
     row.hidden = i === undefined;
     if (row.hidden) return;
-    const name = row.cells[0].firstChild;
+    const name = row.querySelector(".name");
     // Names can be long: they are laid out only when they change.
-    if (row.shown !== i) name.textContent = displayed(this.names[i]);
+    if (row.shown !== i) {
+      name.textContent = displayed(this.names[i]);
+      row.querySelector("small").textContent = this.labels?.[i] ?? "";
+      showImage(row.querySelector("img"), this.thumbnails?.[i]);
+    }
     row.shown = i;
     if (name.type) name.setAttribute("aria-pressed", i === this.selected);
     this.columns.forEach((column, n) => {
@@ -127,9 +150,24 @@ class ClassTable {
   }
 }
 
+// Letters of which a stroke or another letter is a part, though Unicode parts them not.
+const PLAIN = { æ: "ae", ð: "d", đ: "d", ħ: "h", ı: "i", ł: "l", ø: "o", œ: "oe", þ: "th", ŧ: "t" };
+
+/** What of a text counts in a search: neither case, nor accents and other marks. */
 function searchable(text) {
-  // A field of one line has spaces for line breaks.
-  return text.normalize("NFKC").replace(/[ \t\r\n]+/g, " ").toLowerCase();
+  // There and back again: the capitals of ß, and of a final sigma, are those of others.
+  const folded = text.normalize("NFKD").toLowerCase().toUpperCase().toLowerCase().normalize("NFKD");
+  return folded
+    .replace(/(?=\p{Diacritic})\p{M}/gu, "")
+    .replace(/[æðđħıłøœþŧ]/g, (letter) => PLAIN[letter])
+    // A field of one line has spaces for line breaks.
+    .replace(/[ \t\r\n]+/g, " ");
+}
+
+function showImage(image, uri) {
+  image.hidden = !uri;
+  if (uri) image.src = uri;
+  else image.removeAttribute("src");
 }
 
 function displayed(name) {

@@ -4,6 +4,8 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const numClasses = data.classes.length;
 const byId = (id) => document.getElementById(id);
 const reveal = (...ids) => ids.forEach((id) => { byId(id).hidden = false; });
+// So near to a mark, in the units of the charts, a click is meant for it.
+const SNAP = 5;
 const percent = (value, digits) => `${(100 * value).toFixed(digits)}%`;
 // All digits that float32 distances have: a threshold rounded up could miss its target.
 const distance = (value) => value.toFixed(6);
@@ -62,7 +64,7 @@ function showWithoutRates() {
     text: (i) => data.utility[i].toFixed(4),
   };
   const columns = [classColumn, samplesColumn, utilityColumn, shareColumn];
-  const table = new ClassTable(data.classes, columns);
+  const table = new ClassTable(data, columns);
   drawUtility();
   byId("classes-caption").textContent = "Utility: mean over the calibration range";
   byId("rates-figure").remove();
@@ -96,6 +98,11 @@ function showRates() {
   const classFar = ratesChart.path("selected-curve");
   const classFrr = ratesChart.path("selected-curve dashed");
   const ratesCursor = ratesChart.path("cursor");
+  ratesChart.dots(
+    ratesChart.path("point"),
+    data.points.flatMap(({ index }) => [thresholds[index], thresholds[index]]),
+    data.points.flatMap(({ index }) => [data.rates.far[index], data.rates.frr[index]]),
+  );
   const farMark = ratesChart.path("far mark");
   const frrMark = ratesChart.path("frr mark");
 
@@ -122,7 +129,7 @@ function showRates() {
     { name: "Utility", first: "ascending", value: (i) => utility[i], text: (i) => utility[i].toFixed(4) },
     shareColumn,
   ];
-  const table = new ClassTable(data.classes, columns, select);
+  const table = new ClassTable(data, columns, select);
   const slider = byId("threshold");
   slider.max = last;
 
@@ -132,6 +139,8 @@ function showRates() {
     button.textContent = name;
     button.addEventListener("click", () => moveTo(index));
     byId("points").append(button);
+    // A mark beside the slider.
+    byId("marks").append(new Option("", index));
     return button;
   });
 
@@ -180,6 +189,7 @@ function showRates() {
     if (i < 0) {
       drawn.forEach((path) => path.removeAttribute("d"));
       byId("selected-name").textContent = "";
+      showImage(byId("selected-image"), null);
       byId("selected-rates").textContent = "No class chosen";
       return;
     }
@@ -191,6 +201,7 @@ function showRates() {
     utilityChart.line(classUtility, thresholds, utilityCurve);
     classesChart.mark(classMark, far[i], frr[i]);
     setText(byId("selected-name"), displayed(data.classes[i]));
+    showImage(byId("selected-image"), data.thumbnails?.[i]);
     byId("selected-rates").textContent =
       `FAR ${percent(far[i], 4)}, FRR ${percent(frr[i], 2)}, utility ${utility[i].toFixed(4)}`;
   }
@@ -216,6 +227,8 @@ function showRates() {
   function moveToPlace(event) {
     const [x] = ratesChart.place(event);
     const apart = thresholds.map((threshold) => Math.abs(ratesChart.x(threshold) - x));
+    // Marks draw near clicks to them.
+    for (const { index } of data.points) apart[index] -= SNAP;
     moveTo(apart.indexOf(Math.min(...apart)));
   }
 
@@ -233,7 +246,8 @@ function showRates() {
   });
 
   reveal("control", "charts", "charts-note", "selected", "classes-section");
-  const start = data.points[data.points.length >> 1]?.index ?? last >> 1;
+  // The middle one of the operating points, which the EER follows.
+  const start = data.points[(data.points.length - 1) >> 1]?.index ?? last >> 1;
   [table.column, table.direction] = [columns[4], columns[4].first];
   moveTo(start);
 }

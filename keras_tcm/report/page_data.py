@@ -1,10 +1,12 @@
 """What the script of the page reads."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_tcm.class_names import ClassNames, names_of
 from keras_tcm.evaluation.error_rates import ErrorRates, encode_float32
 from keras_tcm.evaluation.evaluation import Evaluation
 from keras_tcm.ops.curves import mean_over_range, num_worst_classes
@@ -13,18 +15,26 @@ from keras_tcm.ops.curves import mean_over_range, num_worst_classes
 _BAND = (5, 95)
 
 
-def page_data(evaluation: Evaluation) -> str:
+def page_data(
+    evaluation: Evaluation,
+    class_names: ClassNames | None,
+    thumbnails: Sequence[str | None] | None,
+) -> str:
     """Write the numbers and class names of an evaluation as JSON for a script element.
 
     `C` counts the classes, `R` the thresholds.
 
     Args:
         evaluation: What to write.
+        class_names: The name of each label, or `None`.
+        thumbnails: URI of an image of each class, or `None`.
 
     Returns:
         ASCII text without `<`, `>` and `&`: an object with
-        - `classes`, `samples`, `share` (of OPIS; all `null` where OPIS is not above
-          0) and `utility` (mean over the calibration range), each of length `C`;
+        - `labels` and `thumbnails` of length `C`, or `null` where there are no names
+          and no images;
+        - `classes` (names), `samples`, `share` (of OPIS; all `null` where OPIS is not
+          above 0) and `utility` (mean over the calibration range), each of length `C`;
         - `distance`, `beta`, `calibration_range`;
         - `rates`: `thresholds`, `far`, `frr` of length `R`, their `far_band` and
           `frr_band` over the classes, and `per_class_far` and `per_class_frr`: base64
@@ -32,7 +42,8 @@ def page_data(evaluation: Evaluation) -> str:
           contiguous; or `null` where the evaluation has none;
         - `utility_curves`: `thresholds`, the `mean`, `worst` (mean of the worst
           classes) and `band` at each, and `lowest`, of all classes and thresholds;
-        - `points`: `name` and `index` among `rates.thresholds` of operating points.
+        - `points`: `name` and `index` among `rates.thresholds` of operating points and
+          of the equal error rate.
     """
     rates = evaluation.error_rates
     total = evaluation.opis_per_class.sum()
@@ -40,8 +51,11 @@ def page_data(evaluation: Evaluation) -> str:
         value / total if total > 0 else None
         for value in evaluation.opis_per_class.tolist()
     ]
+    labels = evaluation.classes.tolist()
     data = {
-        "classes": [str(label) for label in evaluation.classes.tolist()],
+        "classes": names_of(labels, class_names),
+        "labels": None if class_names is None else names_of(labels, None),
+        "thumbnails": thumbnails,
         "samples": evaluation.class_counts.tolist(),
         "share": shares,
         "utility": mean_over_range(evaluation.utility).tolist(),
@@ -94,8 +108,13 @@ def _band(curves: np.ndarray) -> list[list[float]]:
 
 def _points(evaluation: Evaluation, rates: ErrorRates) -> list[dict[str, Any]]:
     # Points that are unresolved, or accept every pair, have no threshold among them.
-    return [
+    points = [
         {"name": f"FAR ≤ {100 * point.far_target:g}%", "index": int(index)}
         for point in evaluation.operating_points
         for index in np.flatnonzero(rates.thresholds == point.threshold)
     ]
+    crossing = int(np.abs(rates.far - rates.frr).argmin())
+    # The rates of an earlier version need not have it, to the digits shown.
+    if abs((rates.far + rates.frr)[crossing] / 2 - evaluation.eer) < 5e-5:
+        points.append({"name": "EER", "index": crossing})
+    return points

@@ -13,10 +13,11 @@ from rich.text import Text
 
 # Green and red that are legible on white, and in most terminals.
 _STYLE = """
+:root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-  max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { border-bottom: 1px solid #ddd; padding: .35rem .8rem; text-align: right;
+  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+table { border-collapse: collapse; margin: 1rem 0; overflow-wrap: normal; }
+th, td { border-bottom: 1px solid #8886; padding: .35rem .8rem; text-align: right;
   vertical-align: top; font-variant-numeric: tabular-nums; }
 th.label, td.label { text-align: left; }
 th { border-bottom: 2px solid #888; }
@@ -24,6 +25,16 @@ th { border-bottom: 2px solid #888; }
 .worse { color: #c0262d; }
 img { max-width: 100%; height: auto; }
 div { overflow-x: auto; }
+@media (max-width: 40rem) {
+  table { font-size: 13px; }
+  th, td { padding: .3rem .4rem; }
+}
+@media screen and (prefers-color-scheme: dark) {
+  body { color: #e6e9ed; background: #14181c; }
+  .better { color: #4cc38a; }
+  .worse { color: #ff8f8f; }
+  img { background: #fff; }
+}
 """
 _TERMINAL_STYLES = {"": "", "better": "green", "worse": "red"}
 
@@ -46,7 +57,7 @@ Cell = str | tuple[Line, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
-    """A heading of level 1 or 2."""
+    """A heading of level 1, 2 or 3."""
 
     text: str
     level: int = 2
@@ -149,6 +160,7 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
     """
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n"
         "</head>\n<body>\n" + "".join(map(_html, blocks)) + "</body>\n</html>\n"
     )

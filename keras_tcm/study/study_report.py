@@ -1,6 +1,7 @@
 """The report of a study: `study.md`, `study.html` and figures."""
 
 import collections
+import dataclasses
 import math
 import pathlib
 import statistics
@@ -24,8 +25,9 @@ from keras_tcm.study.measure import OPIS, RECALL, Measure, epsilon_opis_measure
 from keras_tcm.study.run_record import PARTS, RunRecord, read_runs
 from keras_tcm.study.summary import (
     Comparison,
-    PairedChange,
+    Count,
     PartSummary,
+    Setting,
     count_changes,
     representative,
     summarize,
@@ -40,19 +42,28 @@ _ORIGIN = (
     "Written by keras-tcm report from the files of keras-tcm study, one for each "
     "training."
 )
+_MEANINGS = {
+    "opis": "how far apart the classes lie at one threshold",
+    "epsilon_opis": "how far the worst of them fall behind",
+    "recall_at_1": "how often the nearest neighbour is of the same class",
+}
+_COMPARISON = (
+    "A comparison is a data set, a network and a base loss: models trained without and "
+    "with TCM on the same data, from the same seeds, and tested on classes that none "
+    "of them has seen."
+)
 _METHOD = (
-    "Each line compares models trained without and with TCM on the same data, from the "
-    "same seeds: the means over seeds without → with TCM, their difference (of R@1 in "
-    "points) and the relative change. Means of OPIS, whose scale differs between "
-    "comparisons, are geometric. Brackets are 95% intervals of the mean over seeds by "
-    "Student's t: for R@1 from the paired differences, for OPIS from the paired log "
-    "ratios. They tell how far the result depends on the seed, not on the choice of "
-    "the test classes. With one seed there is no interval. * marks intervals that "
-    "exclude zero. Arrows point where the value goes; R@1 is better high, OPIS low."
+    "Each line has the means over seeds without → with TCM and the change: of R@1 in "
+    "points, of OPIS relative. Means of OPIS, whose scale differs between comparisons, "
+    "are geometric. Brackets are 95% intervals of the mean over seeds by Student's t: "
+    "for R@1 from the paired differences, for OPIS from the paired log ratios. They "
+    "tell how far the result depends on the seed, not on the choice of the test "
+    "classes. With one seed there is no interval. * marks intervals that exclude zero. "
+    "Arrows point where the value goes."
 )
 _METHOD_IN_SHORT = (
-    "Means over seeds without → with TCM (geometric for OPIS), difference (of R@1 in "
-    "points), relative change. * marks 95% intervals that exclude zero; the report "
+    "Means over seeds without → with TCM (geometric for OPIS), and the change (of R@1 "
+    "in points, of OPIS relative). * marks 95% intervals that exclude zero; the report "
     "gives all of them."
 )
 
@@ -80,10 +91,10 @@ def write_study_report(directory: pathlib.Path, out: pathlib.Path) -> list[Block
     parts = {part: summarize(records, part) for part in PARTS}
     images = out / "images"
     images.mkdir(parents=True, exist_ok=True)
-    measures = (RECALL, OPIS, epsilon_opis_measure(records[0].epsilon))
+    measures = (OPIS, epsilon_opis_measure(records[0].epsilon), RECALL)
     blocks = [
         Heading(TITLE, 1),
-        Paragraph(_ORIGIN),
+        *_finding_blocks(parts["comparison"], measures),
         *_main_blocks(parts["comparison"], measures),
         *_settings_blocks(records, parts["comparison"]),
         *_completeness_blocks(parts),
@@ -96,6 +107,78 @@ def write_study_report(directory: pathlib.Path, out: pathlib.Path) -> list[Block
     return list(_brief_blocks(parts["comparison"], measures))
 
 
+# ------------------------------------------------------------------- what was found
+
+
+def _finding_blocks(
+    summary: PartSummary, measures: Sequence[Measure]
+) -> Iterator[Block]:
+    """The result in words."""
+    comparisons = summary.comparisons
+    if comparisons:
+        findings = [_finding(comparisons, measure) for measure in measures]
+        yield Bullets([*findings, _kept_recall(comparisons)])
+        yield Paragraph(_COMPARISON)
+    yield Paragraph(_ORIGIN)
+
+
+def _finding(comparisons: Sequence[Comparison], measure: Measure) -> str:
+    """Say in how many comparisons a measure gets better, and how far on average."""
+    count, pooled = _over_comparisons(comparisons, measure)
+    text = (
+        f"{measure.title}, {_MEANINGS[measure.name]}, is {_better(measure)} (better) "
+        f"with TCM in {count.better} of {len(comparisons)} comparisons: "
+        f"{_signed(measure, pooled.value)} on average"
+    )
+    if pooled.interval is not None:
+        low, high = (_signed(measure, limit) for limit in pooled.interval)
+        text += f", with a 95% interval from {low} to {high}"
+    return f"{text}."
+
+
+def _kept_recall(comparisons: Sequence[Comparison]) -> str:
+    lost = {
+        one.setting: change
+        for one in comparisons
+        if (change := one.changes[RECALL.name].difference.value)
+        < -_TOLERATED_LOSS / RECALL.factor
+    }
+    text = (
+        f"R@1 is worse by more than {_TOLERATED_LOSS:g} points in {len(lost)} of "
+        f"{len(comparisons)} comparisons"
+    )
+    named = (f"{setting} ({_signed(RECALL, lost[setting])})" for setting in lost)
+    return f"{text}: {'; '.join(named)}." if lost else f"{text}."
+
+
+def _better(measure: Measure) -> str:
+    return "higher" if measure.is_higher_better else "lower"
+
+
+def _signed(measure: Measure, change: float) -> str:
+    """A change in words: relative, or in points."""
+    if measure.is_ratio:
+        return f"{change:+.1%}"
+    return f"{measure.factor * change:+.{measure.decimals}f} points"
+
+
+def _decisive(comparison: Comparison, measure: Measure) -> Estimate:
+    change = comparison.changes[measure.name]
+    return change.log_ratio if measure.is_ratio else change.difference
+
+
+def _over_comparisons(
+    comparisons: Sequence[Comparison], measure: Measure
+) -> tuple[Count, Estimate]:
+    """Count the changes of a measure, and estimate their mean."""
+    estimates = [_decisive(one, measure) for one in comparisons]
+    mean = mean_estimate([estimate.value for estimate in estimates])
+    return (
+        count_changes(estimates, measure.is_higher_better),
+        mean.map(math.expm1) if measure.is_ratio else mean,
+    )
+
+
 # ------------------------------------------------------------------------ main result
 
 
@@ -104,23 +187,29 @@ def _main_blocks(summary: PartSummary, measures: Sequence[Measure]) -> Iterator[
     if not summary.comparisons:
         yield Paragraph("Left out: there is no pair of comparison runs.")
         return
-    yield Table(
-        ("data set", "network", "base loss", "seeds", *(m.heading for m in measures)),
-        [
-            (
-                *_names(one),
-                str(len(one.pairs)),
-                *(_change_cell(one.changes[m.name], m) for m in measures),
-            )
-            for one in summary.comparisons
-        ],
-        num_labels=3,
-    )
+    yield from _change_blocks(summary.comparisons, measures)
     yield Paragraph(_METHOD)
     yield Heading("In how many of the comparisons")
     yield _count_table(summary.comparisons, measures)
-    yield Paragraph(_kept_recall(summary.comparisons))
     yield Bullets(list(_count_notes(summary)))
+
+
+def _change_blocks(
+    comparisons: Sequence[Comparison], measures: Sequence[Measure]
+) -> Iterator[Block]:
+    """A table for each measure: one of all would be too wide for many screens."""
+    for measure in measures:
+        yield Heading(f"{measure.heading}, {_better(measure)} is better", 3)
+        yield Table(
+            ("comparison", "without → with TCM", "change"),
+            [
+                (
+                    str(one.setting),
+                    *((line,) for line in _change_lines(one, measure)),
+                )
+                for one in comparisons
+            ],
+        )
 
 
 def _brief_blocks(summary: PartSummary, measures: Sequence[Measure]) -> Iterator[Block]:
@@ -133,10 +222,7 @@ def _brief_blocks(summary: PartSummary, measures: Sequence[Measure]) -> Iterator
         [
             (
                 tuple(map(Line, _names(one))),
-                *(
-                    _change_cell(one.changes[m.name], m, is_brief=True)
-                    for m in measures
-                ),
+                *(_change_lines(one, measure, is_brief=True) for measure in measures),
             )
             for one in summary.comparisons
         ],
@@ -153,26 +239,18 @@ def _names(comparison: Comparison) -> tuple[str, str, str]:
     return setting.dataset, setting.backbone, setting.loss
 
 
-def _change_cell(
-    change: PairedChange, measure: Measure, is_brief: bool = False
-) -> Cell:
+def _change_lines(
+    comparison: Comparison, measure: Measure, is_brief: bool = False
+) -> tuple[Line, Line]:
+    change = comparison.changes[measure.name]
     if measure.is_ratio:
         without, with_tcm = change.geometric_without, change.geometric_with_tcm
-        difference = Estimate(with_tcm - without, None)
-        relative = change.relative
+        difference = measure.relative(change.relative, is_brief)
     else:
         without, with_tcm = change.without, change.with_tcm
-        difference = change.difference
-        relative = Estimate(difference.value / without, None)
-    return (
-        Line(f"{measure.format(without)} → {measure.format(with_tcm)}"),
-        measure.difference(difference, is_brief),
-        measure.relative(relative, is_brief),
-    )
-
-
-def _decisive(change: PairedChange, measure: Measure) -> Estimate:
-    return change.log_ratio if measure.is_ratio else change.difference
+        difference = measure.difference(change.difference, is_brief)
+    values = f"{measure.format(without)} → {measure.format(with_tcm)}"
+    return Line(values), difference
 
 
 def _count_table(
@@ -180,58 +258,35 @@ def _count_table(
 ) -> Table:
     rows: list[list[Cell]] = []
     for measure in measures:
-        estimates = [
-            _decisive(one.changes[measure.name], measure) for one in comparisons
-        ]
-        count = count_changes(estimates, measure.is_higher_better)
-        over_cells = mean_estimate([estimate.value for estimate in estimates])
-        if measure.is_ratio:
-            pooled = measure.relative(over_cells.map(math.expm1))
-        else:
-            pooled = measure.difference(over_cells)
+        count, pooled = _over_comparisons(comparisons, measure)
+        total, sure = len(comparisons), count.with_interval
+        write = measure.relative if measure.is_ratio else measure.difference
         rows.append(
             [
                 measure.title,
-                _of(count.better, len(estimates), "better"),
-                _of(count.worse, len(estimates), "worse"),
-                _of(count.surely_better, count.with_interval, "better"),
-                _of(count.surely_worse, count.with_interval, "worse"),
-                (pooled,),
+                _counts(count.better, total, count.surely_better, sure, "better"),
+                _counts(count.worse, total, count.surely_worse, sure, "worse"),
+                (write(pooled),),
             ]
         )
-    return Table(
-        (
-            "",
-            "better",
-            "worse",
-            "better, interval excludes 0",
-            "worse, interval excludes 0",
-            "mean change over comparisons",
-        ),
-        rows,
-    )
+    return Table(("", "better", "worse", "mean change"), rows)
 
 
-def _of(number: int, total: int, tone: str) -> Cell:
-    if not total:
-        return "no intervals"
-    return (Line(f"{number} of {total}", tone if number else ""),)
-
-
-def _kept_recall(comparisons: Sequence[Comparison]) -> str:
-    changes = [one.changes["recall_at_1"].difference.value for one in comparisons]
-    kept = sum(100 * change >= -_TOLERATED_LOSS for change in changes)
-    return (
-        f"R@1 is not worse by more than {_TOLERATED_LOSS:g} points in {kept} of "
-        f"{len(comparisons)} comparisons."
-    )
+def _counts(
+    number: int, total: int, sure_number: int, sure_total: int, tone: str
+) -> Cell:
+    lines = [Line(f"{number} of {total}", tone if number else "")]
+    if sure_total:
+        sure = f"{sure_number} of {sure_total} *"
+        lines.append(Line(sure, tone if sure_number else ""))
+    return tuple(lines)
 
 
 def _count_notes(summary: PartSummary) -> Iterator[str]:
     yield (
-        "Better and worse go by the mean log ratio of OPIS and "
-        "by the mean difference of R@1. By chance alone, one interval in 40 would "
-        "exclude zero on either side."
+        "Better and worse go by the mean log ratio of OPIS and by the mean difference "
+        "of R@1; * counts intervals that exclude zero. By chance alone, one interval "
+        "in 40 would do so on either side."
     )
     yield (
         "The last column is the mean over comparisons of their mean differences (R@1, "
@@ -271,20 +326,16 @@ def _settings_table(comparisons: Sequence[Comparison]) -> Table:
     for one in comparisons:
         config = one.example.config
         tcm = config["tcm"]
+        margins = f"{tcm['positive_margin']:g}, {tcm['negative_margin']:g}"
         rows.append(
             (
-                *_names(one),
-                f"{tcm['positive_margin']:g}",
-                f"{tcm['negative_margin']:g}",
-                f"{tcm['weight']:g}",
-                str(config["steps"]),
-                str(config["batch_size"]),
+                str(one.setting),
+                f"{tcm['weight']:g} * TCM({margins})",
+                f"{config['steps']}, {config['batch_size']}",
                 ", ".join(map(str, one.pairs)),
             )
         )
-    names = ("positive margin", "negative margin", "weight of TCM", "steps")
-    header = ("data set", "network", "base loss", *names, "batch size", "seeds")
-    return Table(header, rows, num_labels=3)
+    return Table(("comparison", "TCM", "steps, batch size", "seeds"), rows)
 
 
 _IN_TABLE = frozenset(
@@ -389,7 +440,8 @@ def _trade_off_blocks(summary: PartSummary, images: pathlib.Path) -> Iterator[Bl
     yield Paragraph(
         "Changes by TCM on training classes that were held out of the training. Small "
         "markers are data sets and networks, large ones their means; the test classes "
-        "had no part in it."
+        "had no part in it. In the table, the change of R@1 in points, and below it "
+        "that of OPIS."
     )
     yield _trade_off_table(comparisons)
 
@@ -399,18 +451,17 @@ def _trade_off_table(comparisons: Sequence[Comparison]) -> Table:
     rows: list[list[Cell]] = []
     for loss in sorted({one.setting.loss for one in comparisons}):
         of_loss = [one for one in comparisons if one.setting.loss == loss]
-        places = {(one.setting.dataset, one.setting.backbone): None for one in of_loss}
-        for dataset, backbone in places:
-            here = [
-                one
-                for one in of_loss
-                if (one.setting.dataset, one.setting.backbone) == (dataset, backbone)
-            ]
-            rows.append([loss, dataset, backbone, *_weight_cells(here, weights)])
-        if len(places) > 1:
-            rows.append([loss, "mean", "", *_weight_cells(of_loss, weights)])
-    header = ("base loss", "data set", "network", *(f"weight {w:g}" for w in weights))
-    return Table(header, rows, num_labels=3)
+        settings = dict.fromkeys(_without_weight(one) for one in of_loss)
+        for setting in settings:
+            here = [one for one in of_loss if _without_weight(one) == setting]
+            rows.append([str(setting), *_weight_cells(here, weights)])
+        if len(settings) > 1:
+            rows.append([f"{loss}, mean", *_weight_cells(of_loss, weights)])
+    return Table(("comparison", *(f"weight {w:g}" for w in weights)), rows)
+
+
+def _without_weight(comparison: Comparison) -> Setting:
+    return dataclasses.replace(comparison.setting, weight=None)
 
 
 def _weight_cells(
@@ -423,8 +474,8 @@ def _weight_cells(
             continue
         recall, opis = mean_change(chosen)
         yield (
-            Line(f"R@1 {100 * recall:+.2f}", RECALL.tone(recall)),
-            Line(f"OPIS {opis:+.1%}", OPIS.tone(opis)),
+            Line(f"{100 * recall:+.2f}", RECALL.tone(recall)),
+            Line(f"{opis:+.1%}", OPIS.tone(opis)),
         )
 
 
@@ -479,22 +530,7 @@ def _consistency_blocks(
             "without and with TCM",
         )
     yield Paragraph("Means over seeds, on the test classes; * and brackets as above.")
-    yield Table(
-        (
-            *("data set", "network", "base loss", "batch size", "seeds"),
-            *(m.heading for m in measures),
-        ),
-        [
-            (
-                *_names(one),
-                str(one.setting.batch_size),
-                str(len(one.pairs)),
-                *(_change_cell(one.changes[m.name], m) for m in measures),
-            )
-            for one in comparisons
-        ],
-        num_labels=3,
-    )
+    yield from _change_blocks(comparisons, measures)
 
 
 def _two_models(comparison: Comparison) -> list[tuple[bool, float, float]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_tcm.class_names import ClassNames, names_of
 from keras_tcm.labels import check_labels, encode_labels
 from keras_tcm.visualization.palette import foreground
 from keras_tcm.visualization.pyplot import pyplot
@@ -62,7 +63,7 @@ def circular_density(
 def plot_circle(
     embeddings: Any,
     labels: Any,
-    class_names: Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
     directions: Any = None,
     ax: "matplotlib.axes.Axes | None" = None,
 ) -> "matplotlib.axes.Axes":
@@ -81,8 +82,8 @@ def plot_circle(
     Args:
         embeddings: Array or tensor `(n, 2)`, of any norm but zero.
         labels: Labels of any hashable kind, shape `(n,)`.
-        class_names: A name for each class, in the sorted order of the labels. Defaults
-            to `None`: the labels.
+        class_names: The name of each label: a mapping or, for integer labels, a
+            sequence. Defaults to `None`: the labels.
         directions: Array or tensor `(num_classes, 2)` of class directions of any
             norm but zero, in the sorted order of the labels, such as the transposed
             `kernel` of a `CosineClassifier`. Defaults to `None`: the means of the
@@ -95,9 +96,10 @@ def plot_circle(
     Raises:
         ImportError: If matplotlib is not installed.
         ValueError: If an argument has the wrong shape, is not finite or has a zero
-            vector, or if a class has no mean direction because its embeddings cancel.
-        TypeError: If `embeddings` or `directions` are not real numbers, or `labels`
-            are no labels.
+            vector, or if a class has no name, or no mean direction because its
+            embeddings cancel.
+        TypeError: If `embeddings` or `directions` are not real numbers, `labels` are no
+            labels, or `class_names` no names.
 
     Example:
 
@@ -108,12 +110,7 @@ def plot_circle(
     plt = pyplot()
     points = _unit_vectors("embeddings", embeddings)
     classes, (codes,) = encode_labels(check_labels("labels", labels, len(points)))
-    names = [str(x) for x in (classes if class_names is None else class_names)]
-    if len(names) != len(classes):
-        raise ValueError(
-            f"`class_names` must have one name per class, {len(classes)}. "
-            f"Received: class_names={class_names!r}"
-        )
+    names = names_of(classes, class_names)
     if directions is None:
         arrows = _mean_directions(points, codes, names)
     else:

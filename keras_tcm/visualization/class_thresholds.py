@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_tcm.class_names import ClassNames, names_of
 from keras_tcm.evaluation import Evaluation
-from keras_tcm.visualization.palette import BLUE, VERMILION
+from keras_tcm.visualization.images import short_name
+from keras_tcm.visualization.palette import palette
 from keras_tcm.visualization.pyplot import pyplot
 from keras_tcm.visualization.threshold_axis import (
     known_utility,
@@ -19,10 +21,15 @@ if TYPE_CHECKING:
 _MIN_BINS, _MAX_BINS = 10, 40
 # From the outer bars to the others, in widths of a bar.
 _GAP = 1.0
+# Names of the classes of an outer bar that there is room for.
+_MAX_NAMES = 4
+_LONGEST_NAME = 16
 
 
 def plot_class_thresholds(
-    evaluation: Evaluation, ax: "matplotlib.axes.Axes | None" = None
+    evaluation: Evaluation,
+    ax: "matplotlib.axes.Axes | None" = None,
+    class_names: ClassNames | None = None,
 ) -> "matplotlib.axes.Axes":
     """Draw how each class's own best threshold is distributed over the classes.
 
@@ -32,17 +39,23 @@ def plot_class_thresholds(
 
     The evaluation knows the utility from its lowest to its highest threshold. Classes
     that are best at one of these ends are counted in the hatched bar beyond it, with
-    their number above: their best threshold may lie anywhere farther out.
+    their number above: their best threshold may lie anywhere farther out. Where classes
+    have names, some of those in the outermost bar on either side are listed below the
+    axis.
 
     Args:
         evaluation: What to draw.
         ax: Axes to draw on. Defaults to new ones.
+        class_names: The name of each label: a mapping or, for integer labels, a
+            sequence. Defaults to `None`: no class is named.
 
     Returns:
         The axes.
 
     Raises:
         ImportError: If matplotlib is not installed.
+        TypeError: If `class_names` are no names.
+        ValueError: If a class has no name.
 
     Example:
 
@@ -62,8 +75,9 @@ def plot_class_thresholds(
     counts, edges = np.histogram(inside, num_bins, range=(low, high))
     width = edges[1] - edges[0]
 
+    colors = palette()
     shade_calibration_range(ax, evaluation)
-    ax.stairs(counts, edges, fill=True, color=BLUE, alpha=0.85, label="classes")
+    ax.stairs(counts, edges, fill=True, color=colors.blue, alpha=0.85, label="classes")
     outer = [low - (_GAP + 0.5) * width, high + (_GAP + 0.5) * width]
     outer_counts = [int((side < 0).sum()), int((side > 0).sum())]
     bars = ax.bar(
@@ -71,7 +85,7 @@ def plot_class_thresholds(
         outer_counts,
         width,
         facecolor="none",
-        edgecolor=BLUE,
+        edgecolor=colors.blue,
         hatch="////",
         label="best at the end of what is known, or beyond",
     )
@@ -79,7 +93,7 @@ def plot_class_thresholds(
     (mean_class,), _ = _best_thresholds(thresholds, utility.mean(axis=0)[None], step)
     ax.axvline(
         mean_class,
-        color=VERMILION,
+        color=colors.orange,
         linestyle="dashed",
         linewidth=2,
         label=f"best for the mean class, {mean_class:.4f}",
@@ -93,8 +107,24 @@ def plot_class_thresholds(
     )
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     label_thresholds(ax, evaluation)
+    if class_names is not None:
+        names = names_of(evaluation.classes.tolist(), class_names)
+        # The bar of each class, from that below all others to that above them.
+        bars_of = np.where(side == 0, np.digitize(best, edges[1:-1]), side * num_bins)
+        ends = (("lowest", bars_of.min()), ("highest", bars_of.max()))
+        lines = [
+            f"{word}: {_few(np.array(names)[bars_of == end].tolist())}"
+            for word, end in ends
+        ]
+        ax.set_xlabel("\n".join([ax.get_xlabel(), *lines]), parse_math=False)
     ax.legend(framealpha=0.9, fontsize="small")
     return ax
+
+
+def _few(names: list[str]) -> str:
+    shown = [short_name(name, _LONGEST_NAME) for name in names[:_MAX_NAMES]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 def _best_thresholds(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_tcm.evaluation import ErrorRates, Evaluation
-from keras_tcm.visualization.palette import BLUE, VERMILION, foreground
+from keras_tcm.visualization.palette import foreground, palette
 from keras_tcm.visualization.pyplot import pyplot
 from keras_tcm.visualization.threshold_axis import (
     axis_limits,
@@ -72,9 +72,10 @@ def plot_error_rates(
     above_zero = np.concatenate([rates.far, rates.frr])
     above_zero = above_zero[above_zero > 0]
     bottom = max(above_zero.min(initial=1.0) / _BELOW, _LOWEST)
+    colors = palette()
     for name, style, color, everything, per_class in (
-        ("FAR", "solid", VERMILION, rates.far, rates.per_class_far),
-        ("FRR", "dashed", BLUE, rates.frr, rates.per_class_frr),
+        ("FAR", "solid", colors.orange, rates.far, rates.per_class_far),
+        ("FRR", "dashed", colors.blue, rates.frr, rates.per_class_frr),
     ):
         for share, alpha in _BANDS:
             low, high = np.quantile(

@@ -1,7 +1,7 @@
 """Images of samples, given as pixels or as paths of files."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -46,6 +46,39 @@ def check_images(images: Any, size: int | None = None) -> np.ndarray:
             f"Received: {len(array)} images"
         )
     return array
+
+
+def samples_of(
+    classes: Sequence[Hashable], labels: list[Hashable] | np.ndarray, most: int
+) -> list[list[int]]:
+    """Find the images of some classes.
+
+    Args:
+        classes: Labels as an evaluation has them.
+        labels: Label of each image.
+        most: How many to find of a class, at most.
+
+    Returns:
+        The indices of the first images of each class.
+
+    Raises:
+        ValueError: If a class has no image.
+    """
+    found: dict[Hashable, list[int]] = {label: [] for label in classes}
+    known = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    for sample, label in enumerate(known):
+        # What `Evaluation.save` makes of other labels.
+        is_kept = label in found or isinstance(label, bool | int | float | str)
+        row = found.get(label if is_kept else repr(label))
+        if row is not None and len(row) < most:
+            row.append(sample)
+    for label, row in found.items():
+        if not row:
+            raise ValueError(
+                "`labels` must contain the classes of the evaluation that are shown. "
+                f"Received: labels without {label!r}"
+            )
+    return list(found.values())
 
 
 def pick_images(images: np.ndarray, samples: Iterable[int]) -> dict[int, np.ndarray]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from keras_tcm.class_names import ClassNames, names_of
 from keras_tcm.data.augmentation import to_numpy
 from keras_tcm.evaluation.distance import DISTANCES, from_cosine, to_cosine
 from keras_tcm.evaluation.distribution import STEPS_PER_UNIT, accepted_steps, to_steps
@@ -18,7 +19,7 @@ from keras_tcm.visualization.images import (
     short_name,
     show_image,
 )
-from keras_tcm.visualization.palette import BLUE, VERMILION, foreground
+from keras_tcm.visualization.palette import Palette, foreground, palette
 from keras_tcm.visualization.pyplot import pyplot
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ _TITLE_HEIGHT = 0.9
 _LONGEST_NAME = 14
 _LINE_WIDTH = 3.0
 _REJECTED_ALPHA = 0.35
-# By whether the neighbour is of the query's class: sign, colour and line of the frame.
-_FRAMES = {True: ("=", BLUE, "solid"), False: ("≠", VERMILION, (0, (2, 1)))}
+# By whether the neighbour is of the query's class: sign and line of the frame.
+_FRAMES = {True: ("=", "solid"), False: ("≠", (0, (2, 1)))}
 _DECISIONS = {True: "accepted", False: "rejected"}
 
 
@@ -44,11 +45,12 @@ def plot_neighbors(
     threshold: float,
     num_neighbors: int = 8,
     distance: Literal["cosine", "euclidean"] = "cosine",
+    class_names: ClassNames | None = None,
 ) -> "matplotlib.figure.Figure":
     """Show the nearest neighbours of some samples, and which the threshold accepts.
 
     Each query has a row, with its neighbours in order of their distance. A solid frame
-    and "=" before the label mark those of the query's class, a dashed frame and "≠"
+    and "=" before the name mark those of the query's class, a dashed frame and "≠"
     the others. Below each stand its distance and whether the threshold accepts it, in
     bold where that is wrong: a neighbour of another class accepted, or one of the same
     class rejected. Images of rejected ones are faded.
@@ -65,6 +67,8 @@ def plot_neighbors(
         num_neighbors: Number of neighbours, at most `n - 1`. Defaults to 8.
         distance: `"cosine"` (`1 - s`) or `"euclidean"` (`sqrt(2 - 2 s)`, between the
             unit vectors). Defaults to `"cosine"`.
+        class_names: The name of each label: a mapping or, for integer labels, a
+            sequence. Defaults to `None`: the labels.
 
     Returns:
         The figure.
@@ -74,7 +78,8 @@ def plot_neighbors(
             files.
         TypeError: If an argument has the wrong type.
         ValueError: If shapes do not match, an argument is out of range, embeddings are
-            NaN or infinite, or images are not as described or cannot be read.
+            NaN or infinite, images are not as described or cannot be read, or a class
+            that is shown has no name.
 
     Example:
 
@@ -86,7 +91,7 @@ def plot_neighbors(
     vectors = check_embeddings("embeddings", embeddings)
     size = len(vectors)
     labels = check_labels("labels", labels, size)
-    _, (codes,) = encode_labels(labels)
+    classes, (codes,) = encode_labels(labels)
     images = check_images(images, size)
     places = _check_queries(queries, size)
     threshold = check_number("threshold", threshold, 0, 2)
@@ -102,8 +107,15 @@ def plot_neighbors(
     is_accepted = steps <= accepted_steps(to_cosine(threshold, distance))
     distances = from_cosine(steps / STEPS_PER_UNIT, distance)
     is_same = codes[nearest] == codes[places][:, None]
-    pixels = pick_images(images, {*places.tolist(), *nearest.ravel().tolist()})
+    shown = np.unique(np.concatenate([places, nearest.ravel()])).tolist()
+    pixels = pick_images(images, shown)
+    names = names_of([classes[codes[sample]] for sample in shown], class_names)
+    name_of = {
+        sample: short_name(name, _LONGEST_NAME)
+        for sample, name in zip(shown, names, strict=True)
+    }
 
+    colors = palette()
     width, height = _CELL
     figure, axes = plt.subplots(
         len(places),
@@ -115,7 +127,7 @@ def plot_neighbors(
     for row, query in enumerate(places):
         first, *others = axes[row]
         show_image(first, pixels[query])
-        _write_texts(first, _name(labels[query]), "query")
+        _write_texts(first, name_of[query], "query")
         for ax, neighbor, away, same, accepted in zip(
             others,
             nearest[row],
@@ -125,23 +137,23 @@ def plot_neighbors(
             strict=True,
         ):
             show_image(ax, pixels[neighbor], alpha=1 if accepted else _REJECTED_ALPHA)
-            sign, color, style = _FRAMES[same]
+            sign, style = _FRAMES[same]
             ax.spines[:].set(
                 visible=True,
-                color=color,
+                color=colors.blue if same else colors.orange,
                 linestyle=style,
                 linewidth=_LINE_WIDTH,
                 # Not over the gaps.
                 capstyle="butt",
             )
-            title = f"{sign} {_name(labels[neighbor])}"
+            title = f"{sign} {name_of[neighbor]}"
             note = f"{away:.3f}\n{_DECISIONS[accepted]}"
             _write_texts(ax, title, note, bold=accepted != same)
     figure.suptitle(
         f"Nearest neighbours, accepted up to {distance} distance {threshold:.4f}",
         fontsize="medium",
     )
-    _add_legend(figure)
+    _add_legend(figure, colors)
     return figure
 
 
@@ -182,10 +194,6 @@ def _nearest(
     return nearest, np.take_along_axis(steps, nearest, axis=1)
 
 
-def _name(label: Any) -> str:
-    return short_name(label, _LONGEST_NAME)
-
-
 def _write_texts(
     ax: "matplotlib.axes.Axes", title: str, note: str, bold: bool = False
 ) -> None:
@@ -194,7 +202,7 @@ def _write_texts(
     ax.set_xlabel(note, fontsize="small", fontweight="bold" if bold else "normal")
 
 
-def _add_legend(figure: "matplotlib.figure.Figure") -> None:
+def _add_legend(figure: "matplotlib.figure.Figure", colors: Palette) -> None:
     from matplotlib.lines import Line2D
 
     def entry(text: str, color: str, style: Any) -> Line2D:
@@ -202,8 +210,11 @@ def _add_legend(figure: "matplotlib.figure.Figure") -> None:
 
     entries = [
         entry(f"{sign} {text}", color, style)
-        for (sign, color, style), text in zip(
-            _FRAMES.values(), ("the query's class", "another class"), strict=True
+        for (sign, style), color, text in zip(
+            _FRAMES.values(),
+            (colors.blue, colors.orange),
+            ("the query's class", "another class"),
+            strict=True,
         )
     ]
     entries.append(entry("bold: the decision is wrong", foreground(), "none"))

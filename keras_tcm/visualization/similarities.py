@@ -1,10 +1,16 @@
 """Distributions of the similarities inside and between classes."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from keras_tcm.evaluation.distribution import NUM_STEPS, STEPS_PER_UNIT, Distribution
+from keras_tcm.evaluation.distance import DISTANCES, to_cosine
+from keras_tcm.evaluation.distribution import (
+    NUM_STEPS,
+    STEPS_PER_UNIT,
+    Distribution,
+    accepted_steps,
+)
 from keras_tcm.evaluation.errors import UndefinedError
 from keras_tcm.evaluation.pair_walk import tile_side
 from keras_tcm.evaluation.positive_pairs import PositivePairs
@@ -13,9 +19,10 @@ from keras_tcm.evaluation.samples import Samples, check_embeddings
 from keras_tcm.evaluation.tile_kernels import NegativeCounts
 from keras_tcm.evaluation.tile_walk import TileWalk
 from keras_tcm.labels import check_labels, encode_labels
-from keras_tcm.validation import check_number
-from keras_tcm.visualization.palette import BLUE, VERMILION
+from keras_tcm.validation import check_choice, check_number
+from keras_tcm.visualization.palette import foreground, palette
 from keras_tcm.visualization.pyplot import pyplot
+from keras_tcm.visualization.threshold_axis import check_threshold
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -26,13 +33,8 @@ _MAX_POSITIVES = 2**24
 _NUM_BINS = 120
 # Of positive pairs and of negative ones.
 _STYLES = {
-    True: {"name": "positive", "color": BLUE, "linestyle": "solid", "hatch": "////"},
-    False: {
-        "name": "negative",
-        "color": VERMILION,
-        "linestyle": "dashed",
-        "hatch": "\\\\\\\\",
-    },
+    True: {"name": "positive", "linestyle": "solid", "hatch": "////"},
+    False: {"name": "negative", "linestyle": "dashed", "hatch": "\\\\\\\\"},
 }
 
 
@@ -41,13 +43,16 @@ def plot_similarities(
     labels: Any,
     margins: tuple[float, float] | None = None,
     ax: "matplotlib.axes.Axes | None" = None,
+    threshold: float | None = None,
+    distance: Literal["cosine", "euclidean"] = "cosine",
 ) -> "matplotlib.axes.Axes":
     """Draw how the cosine similarities of positive and negative pairs are distributed.
 
     Densities, each of area 1: there are far fewer positive pairs. With the margins of
     `losses.TCM`, the pairs that it acts on are hatched: positive pairs with a
     similarity of at most the positive margin, and negative pairs with one of at least
-    the negative margin. The legend has their shares.
+    the negative margin. The legend has their shares. A threshold is a line, to the
+    right of which pairs are accepted; the legend has their shares, too.
 
     Of more than 8,192 samples, the negative pairs among a random 8,192 stand for all;
     of more than 17 million positive pairs, those of random samples with all others.
@@ -60,16 +65,21 @@ def plot_similarities(
         margins: `(positive_margin, negative_margin)` of a TCM loss, with
             `-1 <= negative_margin <= positive_margin <= 1`. Defaults to `None`.
         ax: Axes to draw on. Defaults to new ones.
+        threshold: A distance to mark, such as the `threshold` of an operating point; it
+            is drawn at the similarity that it stands for. Defaults to `None`.
+        distance: The distance that `threshold` is one of: `"cosine"` (`1 - s`) or
+            `"euclidean"` (`sqrt(2 - 2 s)`). Defaults to `"cosine"`.
 
     Returns:
         The axes.
 
     Raises:
         ImportError: If matplotlib is not installed.
-        TypeError: If `embeddings` are not real numbers, `labels` are no labels, or
-            `margins` are not two numbers.
+        TypeError: If `embeddings` are not real numbers, `labels` are no labels,
+            `margins` are not two numbers, or `threshold` is not one.
         ValueError: If shapes do not match, embeddings are NaN or infinite, there is no
-            positive or no negative pair, or a margin is out of range.
+            positive or no negative pair, a margin is out of range, `threshold` is not
+            in [0, 2], or `distance` is another than these.
 
     Example:
 
@@ -79,6 +89,8 @@ def plot_similarities(
     plt = pyplot()
     if margins is not None:
         margins = _check_margins(margins)
+    threshold = check_threshold(threshold)
+    check_choice("distance", distance, DISTANCES)
     vectors = check_embeddings("embeddings", embeddings)
     classes, (codes,) = encode_labels(check_labels("labels", labels, len(vectors)))
     samples = Samples(vectors, codes, len(classes))
@@ -93,21 +105,27 @@ def plot_similarities(
     edges = np.linspace(
         _similarity(farthest + 1), _similarity(nearest - 1), _NUM_BINS + 1
     )
-    for pairs, is_positive in ((positive, True), (negative, False)):
+    colors = palette()
+    for pairs, is_positive, color in (
+        (positive, True, colors.blue),
+        (negative, False, colors.orange),
+    ):
         style = _STYLES[is_positive]
         densities = _densities(pairs, edges)
-        ax.stairs(densities, edges, fill=True, color=style["color"], alpha=0.35)
+        ax.stairs(densities, edges, fill=True, color=color, alpha=0.35)
         ax.stairs(
             densities,
             edges,
-            color=style["color"],
+            color=color,
             linestyle=style["linestyle"],
             linewidth=1.6,
             label=f"{style['name']} pairs",
         )
         if margins is not None:
             margin = margins[0 if is_positive else 1]
-            _mark_hard_pairs(ax, pairs, is_positive, margin, densities, edges)
+            _mark_hard_pairs(ax, pairs, is_positive, color, margin, densities, edges)
+    if threshold is not None:
+        _mark_threshold(ax, threshold, distance, positive, negative)
     ax.set(xlabel="cosine similarity", ylabel="density")
     ax.set_ylim(bottom=0)
     ax.legend(framealpha=0.9, fontsize="small")
@@ -191,6 +209,7 @@ def _mark_hard_pairs(
     ax: "matplotlib.axes.Axes",
     pairs: Distribution,
     is_positive: bool,
+    color: str,
     margin: float,
     densities: np.ndarray,
     edges: np.ndarray,
@@ -208,7 +227,7 @@ def _mark_hard_pairs(
     style = _STYLES[is_positive]
     ax.axvline(
         margin,
-        color=style["color"],
+        color=color,
         linestyle=style["linestyle"],
         label=f"{style['name']} margin {margin:g}",
     )
@@ -218,8 +237,31 @@ def _mark_hard_pairs(
             hard_edges,
             fill=True,
             facecolor="none",
-            edgecolor=style["color"],
+            edgecolor=color,
             linewidth=0,
             hatch=style["hatch"],
             label=f"hard {style['name']} pairs: {share:.1%}",
         )
+
+
+def _mark_threshold(
+    ax: "matplotlib.axes.Axes",
+    threshold: float,
+    distance: str,
+    positive: Distribution,
+    negative: Distribution,
+) -> None:
+    """Draw a threshold, and say what it accepts."""
+    cosine = float(to_cosine(threshold, distance))
+    shares = [
+        float(pairs.share_up_to(int(accepted_steps(np.array(cosine)))))
+        for pairs in (positive, negative)
+    ]
+    ax.axvline(
+        1.0 - cosine,
+        color=foreground(),
+        linestyle=":",
+        linewidth=2,
+        label=f"threshold {threshold:.4f} ({distance} distance) accepts\n"
+        "{:.1%} of positive, {:.2%} of negative pairs".format(*shares),
+    )

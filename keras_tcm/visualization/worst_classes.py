@@ -1,16 +1,17 @@
 """The classes that fit the common threshold worst, with images."""
 
-from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_tcm.class_names import ClassNames, names_of
 from keras_tcm.evaluation import Evaluation, OperatingPoint
 from keras_tcm.labels import check_labels
 from keras_tcm.validation import check_integer
 from keras_tcm.visualization.images import (
     check_images,
     pick_images,
+    samples_of,
     short_name,
     show_image,
 )
@@ -33,7 +34,7 @@ def plot_worst_classes(
     labels: Any,
     num_classes: int = 5,
     images_per_class: int = 8,
-    class_names: Mapping[Any, str] | Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
 ) -> "matplotlib.figure.Figure":
     """Show the classes with the largest share of OPIS.
 
@@ -60,7 +61,8 @@ def plot_worst_classes(
     Raises:
         ImportError: If matplotlib is not installed, or Pillow is not and images are
             files.
-        TypeError: If `labels` are no labels, or a number is not an integer.
+        TypeError: If `labels` are no labels, `class_names` no names, or a number is not
+            an integer.
         ValueError: If `images` are not as described or cannot be read, their number is
             not that of the labels, one of the classes has no image or no name, or a
             number is below 1.
@@ -76,9 +78,9 @@ def plot_worst_classes(
     images = check_images(images)
     labels = check_labels("labels", labels, len(images))
     worst = np.argsort(-evaluation.opis_per_class, kind="stable")[:num_classes]
-    classes = [evaluation.classes[index] for index in worst]
-    names = [_name(label, class_names) for label in classes]
-    samples = _samples_of(classes, labels, images_per_class)
+    classes = evaluation.classes[worst].tolist()
+    names = names_of(classes, class_names)
+    samples = samples_of(classes, labels, images_per_class)
     pixels = pick_images(images, [sample for row in samples for sample in row])
 
     num_columns = max(len(row) for row in samples)
@@ -94,6 +96,7 @@ def plot_worst_classes(
     for (first, *others), index, name, row in zip(
         axes, worst, names, samples, strict=True
     ):
+        name = short_name(name, _LONGEST_NAME)
         _write_text(first, name, _figures(evaluation, point, index))
         for ax in others[len(row) :]:
             ax.set_axis_off()
@@ -107,39 +110,6 @@ def plot_worst_classes(
         )
     figure.suptitle(title, fontsize="medium")
     return figure
-
-
-def _samples_of(
-    classes: Sequence[Hashable], labels: list[Hashable] | np.ndarray, most: int
-) -> list[list[int]]:
-    """First samples of each class, `most` of them at most."""
-    found: dict[Hashable, list[int]] = {label: [] for label in classes}
-    known = labels.tolist() if isinstance(labels, np.ndarray) else labels
-    for sample, label in enumerate(known):
-        # What `Evaluation.save` makes of other labels.
-        is_kept = label in found or isinstance(label, bool | int | float | str)
-        row = found.get(label if is_kept else repr(label))
-        if row is not None and len(row) < most:
-            row.append(sample)
-    for label, row in found.items():
-        if not row:
-            raise ValueError(
-                "`labels` must contain the classes of the evaluation that are shown. "
-                f"Received: labels without {label!r}"
-            )
-    return list(found.values())
-
-
-def _name(label: Any, class_names: Mapping[Any, str] | Sequence[str] | None) -> str:
-    if class_names is None:
-        return short_name(label, _LONGEST_NAME)
-    try:
-        return short_name(class_names[label], _LONGEST_NAME)
-    except (LookupError, TypeError):
-        raise ValueError(
-            "`class_names` must have a name for each class that is shown. "
-            f"Received: class_names without {label!r}"
-        ) from None
 
 
 def _operating_point(evaluation: Evaluation) -> OperatingPoint | None:

@@ -77,7 +77,10 @@ def test_thresholds_span_calibration_range_and_operating_points(distance):
     # The first target is unresolved, and the last accepts every pair.
     inside = [point.threshold for point in points[1:4]]
     assert np.isin(inside, rates.thresholds).all()
-    assert rates.thresholds[[0, -1]].tolist() == [inside[0], inside[-1]]
+    assert rates.thresholds[0] == inside[0]
+    # FAR and FRR cross beyond the last target inside.
+    assert inside[-1] < rates.thresholds[-1]
+    assert (rates.far - rates.frr > 0).tolist().index(True) == len(rates.thresholds) - 1
     step = result.thresholds[1] - result.thresholds[0]
     assert np.diff(rates.thresholds).max() <= step * (1 + 1e-9)
     for point in points[1:4]:
@@ -87,6 +90,25 @@ def test_thresholds_span_calibration_range_and_operating_points(distance):
         np.testing.assert_allclose(
             rates.per_class_far[:, place], point.per_class_far, rtol=1e-6
         )
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("far_range", [(0.01, 0.1), (0.1, 0.4), (0.5, 0.9)])
+def test_thresholds_reach_the_equal_error_rate(far_range, distance):
+    """Above, inside and below the calibration range."""
+    result = evaluate(far_range=far_range, far_targets=(), distance=distance)
+    rates = result.error_rates
+    pairs = oracles.all_pairs(X, Y.tolist())
+    positive = sorted(d for d, a, b in pairs if a == b)
+    negative = sorted(d for d, a, b in pairs if a != b)
+    expected = oracles.equal_error_rate(positive, negative)
+    place = np.abs(rates.far - rates.frr).argmin()
+    assert (rates.far[place] + rates.frr[place]) / 2 == pytest.approx(expected)
+    # It is the distance of a pair.
+    cosine = oracles.to_cosine(rates.thresholds[place], distance)
+    assert np.abs(np.array(positive + negative) - cosine).min() < 1e-6
+    reached = [*result.calibration_range, rates.thresholds[place]]
+    assert rates.thresholds[[0, -1]].tolist() == [min(reached), max(reached)]
 
 
 def test_a_narrow_calibration_range_does_not_make_the_thresholds_many():

@@ -11,7 +11,7 @@ from test_evaluate_embeddings import assert_matches
 
 from keras_tcm import Evaluation, evaluate_embeddings
 from keras_tcm.evaluation import UndefinedError, relevance_walk
-from keras_tcm.evaluation.definition import equal_error_rate
+from keras_tcm.evaluation.definition import equal_error
 from keras_tcm.evaluation.distribution import Distribution
 from keras_tcm.evaluation.recall import recall_at_k
 from keras_tcm.relevance import (
@@ -328,7 +328,8 @@ def test_equal_error_rate_is_the_first_of_equal_gaps():
     positive, negative = np.zeros((2, 60), int)
     positive[[10, 30, 50]] = negative[[20, 40]] = 1
     # At 20, FAR 1/2 and FRR 2/3; at 30, 1/2 and 1/3: gaps of 1/6, before rounding.
-    value = equal_error_rate(Distribution(positive), Distribution(negative))
+    crossing, value = equal_error(Distribution(positive), Distribution(negative))
+    assert crossing == 20
     assert value == pytest.approx(7 / 12)
 
 

@@ -50,7 +50,7 @@ class _Reader(html.parser.HTMLParser):
     def handle_starttag(self, tag, attributes):
         element = (tag, dict(attributes), [])
         self.elements.append(element)
-        if tag not in ("meta", "link", "input", "br"):
+        if tag not in ("meta", "link", "input", "img", "br"):
             self.open.append(element)
 
     def handle_endtag(self, tag):

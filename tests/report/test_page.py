@@ -3,14 +3,22 @@
 import base64
 import dataclasses
 import hashlib
+import io
 import json
 import re
+import sys
 
+import matplotlib
 import numpy as np
 import pytest
 from pages import HOSTILE_NAMES, LABELS, NAMES, X, elements, evaluate
+from PIL import Image
 
 from keras_tcm import Evaluation, evaluate_embeddings
+from keras_tcm.visualization import plot_error_rates
+from keras_tcm.visualization.palette import ON_DARK, ON_LIGHT
+
+matplotlib.use("Agg")
 
 RESULT = evaluate()
 
@@ -48,6 +56,8 @@ def test_data_is_that_of_the_evaluation(tmp_path, options):
     result = evaluate(**options)
     data = read_data(write(tmp_path, result))
     assert data["classes"] == list(result.classes)
+    assert data["labels"] is None
+    assert data["thumbnails"] is None
     assert data["samples"] == result.class_counts.tolist()
     assert data["distance"] == result.distance
     assert data["beta"] == result.beta
@@ -96,11 +106,15 @@ def test_utility_curves_are_those_of_the_evaluation(tmp_path):
     assert score == pytest.approx(RESULT.epsilon_opis, rel=1e-4)
 
 
-def test_buttons_are_the_resolved_operating_points(tmp_path):
+def test_buttons_are_the_resolved_operating_points_and_the_eer(tmp_path):
     result = evaluate(far_targets=(1e-6, 0.005, 0.2, 1.0))
     data = read_data(write(tmp_path, result))
-    assert [point["name"] for point in data["points"]] == ["FAR ≤ 0.5%", "FAR ≤ 20%"]
-    for shown, point in zip(data["points"], result.operating_points[1:3], strict=True):
+    names = [point["name"] for point in data["points"]]
+    assert names == ["FAR ≤ 0.5%", "FAR ≤ 20%", "EER"]
+    *points, eer = data["points"]
+    rates = [data["rates"][name][eer["index"]] for name in ("far", "frr")]
+    assert np.mean(rates) == pytest.approx(result.eer)
+    for shown, point in zip(points, result.operating_points[1:3], strict=True):
         assert data["rates"]["thresholds"][shown["index"]] == point.threshold
         assert data["rates"]["far"][shown["index"]] == point.far
 
@@ -109,7 +123,7 @@ def test_buttons_are_the_resolved_operating_points(tmp_path):
 def test_summary_says_what_the_evaluation_does(tmp_path, max_pairs):
     result = evaluate(max_pairs=max_pairs, far_targets=(1e-6, 0.01, 0.1))
     page = write(tmp_path, result)
-    (_, measures), _ = elements(page, "dl")[:2]
+    _, (_, measures), _ = elements(page, "dl")
     for name, value in [
         ("OPIS", f"{result.opis:.6f}"),
         ("10%-OPIS", f"{result.epsilon_opis:.6f}"),
@@ -164,6 +178,33 @@ def test_thresholds_are_not_rounded_past_their_targets(tmp_path):
         assert (negatives <= float(shown)).mean() == pytest.approx(point.far, abs=1e-12)
 
 
+@pytest.mark.parametrize("far_range", [(0.01, 0.1), (0.5, 0.9)])
+def test_the_slider_reaches_the_eer_and_all_operating_points(tmp_path, far_range):
+    """Whether the calibration range ends below it or begins above it."""
+    result = evaluate(far_range=far_range, far_targets=(0.02, 0.3))
+    data = read_data(write(tmp_path, result))
+    thresholds = data["rates"]["thresholds"]
+    crossing = thresholds[data["points"][-1]["index"]]
+    assert not result.calibration_range[0] <= crossing <= result.calibration_range[1]
+    reached = [*result.calibration_range, crossing]
+    reached += [point.threshold for point in result.operating_points]
+    assert [thresholds[0], thresholds[-1]] == [min(reached), max(reached)]
+
+
+def test_rates_of_an_earlier_version_that_end_before_the_eer(tmp_path):
+    rates = RESULT.error_rates
+    end = np.flatnonzero(rates.far > 0.1)[0]
+    shorter = dataclasses.replace(
+        rates,
+        **{
+            name: getattr(rates, name)[..., :end]
+            for name in ("thresholds", "far", "frr", "per_class_far", "per_class_frr")
+        },
+    )
+    data = read_data(write(tmp_path, dataclasses.replace(RESULT, error_rates=shorter)))
+    assert [point["name"] for point in data["points"]][-1] == "FAR ≤ 10%"
+
+
 def test_excluded_classes_are_counted(tmp_path):
     labels = ["alone", *LABELS[1:]]
     page = write(tmp_path, evaluate_embeddings(X, labels))
@@ -198,6 +239,161 @@ def test_page_of_a_saved_evaluation_has_the_same_rates(tmp_path):
     data = read_data(write(tmp_path))
     for name in "classes", "samples", "rates", "points":
         assert saved[name] == data[name]
+
+
+# ------------------------------------------------------------------- names and images
+
+
+def numbered():
+    """Thirty classes whose labels are the numbers from 100 on."""
+    return evaluate_embeddings(X, np.repeat(np.arange(30), 6) + 100, verbose=False)
+
+
+def test_names_of_the_classes(tmp_path):
+    names = {100 + i: name for i, name in enumerate(NAMES)}
+    data = read_data(write(tmp_path, numbered(), class_names=names))
+    assert data["classes"] == NAMES
+    assert data["labels"] == [str(100 + i) for i in range(30)]
+    # Names of labels from 0 on, of which the evaluation has some.
+    data = read_data(write(tmp_path, numbered(), class_names=["no"] * 100 + NAMES))
+    assert data["classes"] == NAMES
+
+
+def decode_image(uri):
+    prefix, _, content = uri.partition(",")
+    assert prefix == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(content)))
+
+
+def test_thumbnail_of_each_class(tmp_path):
+    """The first image of each, in one of 30 shades, scaled down if it is large."""
+    labels = np.arange(60)[::-1] % 30 + 100
+    shades = (np.arange(60) * 4)[:, None, None, None]
+    images = np.broadcast_to(shades, (60, 80, 160, 3)).astype("uint8")
+    page = write(tmp_path, numbered(), images=images, labels=labels)
+    data = read_data(page)
+    assert data["labels"] is None
+    assert len(data["thumbnails"]) == 30
+    for place, uri in enumerate(data["thumbnails"]):
+        image = decode_image(uri)
+        assert image.size == (64, 32)
+        # Sample 0 is of class 29, sample 29 of class 0.
+        assert np.asarray(image).mean() == pytest.approx(4 * (29 - place), abs=2)
+    small = read_data(
+        write(tmp_path, numbered(), images=images[:, :28, :20], labels=labels)
+    )
+    assert decode_image(small["thumbnails"][0]).size == (20, 28)
+
+
+def test_thumbnails_of_files(tmp_path):
+    paths = []
+    for number in range(30):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("L", (200, 100), 8 * number).save(paths[-1])
+    data = read_data(
+        write(tmp_path, numbered(), images=paths, labels=np.arange(30) + 100)
+    )
+    shown = [np.asarray(decode_image(uri)).mean() for uri in data["thumbnails"]]
+    assert shown == pytest.approx([8 * number for number in range(30)], abs=2)
+
+
+def test_thumbnails_stay_small(tmp_path):
+    """Noise is the worst that JPEG can get; classes beyond the 500th have none."""
+    many = 520
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (many, 64, 64, 3), dtype="uint8")
+    rates = RESULT.error_rates
+    wide = {
+        name: np.resize(getattr(rates, name), (many, len(rates.thresholds)))
+        for name in ("per_class_far", "per_class_frr")
+    }
+    result = dataclasses.replace(
+        RESULT,
+        classes=np.arange(many),
+        class_counts=np.full(many, 2),
+        opis_per_class=rng.permutation(many) + 1.0,
+        utility=np.resize(RESULT.utility, (many, len(RESULT.thresholds))),
+        error_rates=dataclasses.replace(rates, **wide),
+    )
+    plain = write(tmp_path, result)
+    page = write(tmp_path, result, images=images, labels=np.arange(many))
+    assert len(page) - len(plain) < 500 * 4096
+    uris = read_data(page)["thumbnails"]
+    without = [place for place, uri in enumerate(uris) if uri is None]
+    assert without == np.flatnonzero(result.opis_per_class <= 20).tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"class_names": ["a"]}, ValueError, "`class_names` .*without 100"),
+        ({"class_names": "abc"}, TypeError, "`class_names` .*Received: "),
+        ({"images": np.zeros((3, 4, 4, 1))}, ValueError, "`images` and `labels` .*"),
+        ({"labels": [1, 2]}, ValueError, "`images` and `labels` .*labels alone"),
+        (
+            {"images": np.zeros((3, 4, 4, 1)), "labels": [1, 2]},
+            ValueError,
+            "`labels` must have one label per sample, 3",
+        ),
+        (
+            {"images": np.zeros((2, 4, 4, 1), "uint8"), "labels": [100, 101]},
+            ValueError,
+            "`labels` .*without 1",
+        ),
+        (
+            {"images": np.zeros((30, 4, 4)), "labels": np.arange(100, 130)},
+            ValueError,
+            "`images` must have shape",
+        ),
+        (
+            {"images": ["none.png"] * 30, "labels": np.arange(100, 130)},
+            ValueError,
+            "`images` .*none.png",
+        ),
+    ],
+)
+def test_wrong_names_and_images(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        numbered().to_html(tmp_path / "report.html", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_without_pillow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    images = np.zeros((30, 4, 4, 1), "uint8")
+    with pytest.raises(ImportError, match=r"keras-tcm\[viz\]"):
+        write(tmp_path, numbered(), images=images, labels=np.arange(100, 130))
+
+
+def test_the_page_needs_no_matplotlib(tmp_path, monkeypatch):
+    for name in "matplotlib", "matplotlib.pyplot", "PIL":
+        monkeypatch.setitem(sys.modules, name, None)
+    assert read_data(write(tmp_path, numbered(), class_names=["n"] * 130))
+
+
+# ------------------------------------------------------------------------------ colours
+
+
+def test_colours_are_those_of_the_figures(tmp_path):
+    ((_, style),) = elements(write(tmp_path), "style")
+    light, _, rest = style.partition("@media screen and (prefers-color-scheme: dark)")
+    dark = rest.partition("@media")[0]
+    for part, palette in (light, ON_LIGHT), (dark, ON_DARK):
+        for name, color in palette._asdict().items():
+            assert f"--{name}: {color};" in part
+    # FAR and FRR are what they are in `plot_error_rates`.
+    ax = plot_error_rates(RESULT)
+    drawn = {line.get_label(): line.get_color() for line in ax.lines}
+    matplotlib.pyplot.close(ax.figure)
+    for name in "far", "frr":
+        (kind,) = re.findall(rf"--{name}: var\(--(\w+)\);", light)
+        assert drawn[f"{name.upper()} of all pairs"] == getattr(ON_LIGHT, kind)
+        assert f"--{name}:" not in dark
+    # And there is no other colour than these and shades of grey.
+    named = {*ON_LIGHT, *ON_DARK}
+    for color in re.findall(r"#[0-9a-fA-F]{3,8}\b", style):
+        channels = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        assert color in named or max(channels) - min(channels) <= 24, color
 
 
 # ---------------------------------------------------------------------------- escaping

@@ -27,9 +27,17 @@ def visit(browser, tmp_path):
     """Open the page of an evaluation; no test leaves an error or a request behind."""
     contexts, messages, requests = [], [], []
 
-    def open_page(evaluation, title="Title", width=1200, **options):
+    def open_page(
+        evaluation,
+        title="Title",
+        width=1200,
+        class_names=None,
+        images=None,
+        labels=None,
+        **options,
+    ):
         path = tmp_path / "report.html"
-        evaluation.to_html(path, title=title)
+        evaluation.to_html(path, title, class_names, images, labels)
         context = browser.new_context(
             viewport={"width": width, "height": 800}, **options
         )
@@ -205,7 +213,9 @@ def test_slider_by_keyboard(visit, result):
 def test_buttons_of_the_operating_points(visit, result):
     page = visit(result)
     buttons = page.locator("#points button")
-    assert buttons.all_inner_texts() == ["FAR ≤ 0.1%", "FAR ≤ 1%", "FAR ≤ 10%"]
+    assert buttons.all_inner_texts() == ["FAR ≤ 0.1%", "FAR ≤ 1%", "FAR ≤ 10%", "EER"]
+    marks = page.eval_on_selector_all("#marks option", "all => all.map(o => o.value)")
+    assert len(marks) == 4
     # The page opens with the middle one.
     for number in (1, 0, 2):
         point = result.operating_points[number + 1]
@@ -213,7 +223,8 @@ def test_buttons_of_the_operating_points(visit, result):
             buttons.nth(number).focus()
             page.keyboard.press("Enter")
         pressed = [button.get_attribute("aria-pressed") for button in buttons.all()]
-        assert pressed == [str(i == number).lower() for i in range(3)]
+        assert pressed == [str(i == number).lower() for i in range(4)]
+        assert page.input_value("#threshold") == marks[number]
         assert page.inner_text("#shown-threshold") == f"{point.threshold:.6f}"
         assert page.inner_text("#shown-far") == f"{point.far:.4%}"
         assert page.inner_text("#shown-frr") == f"{point.frr:.2%}"
@@ -227,6 +238,9 @@ def test_buttons_of_the_operating_points(visit, result):
     page.focus("#threshold")
     page.keyboard.press("ArrowLeft")
     assert page.locator("#points [aria-pressed=true]").count() == 0
+    buttons.nth(3).click()
+    assert page.input_value("#threshold") == marks[3]
+    assert np.mean(shown_rates(page)) == pytest.approx(result.eer, abs=1e-4)
 
 
 # ------------------------------------------------------------------------------- charts
@@ -286,6 +300,24 @@ def test_click_into_the_chart_moves_the_threshold(visit, result):
         wanted = thresholds[0] + share * (thresholds[-1] - thresholds[0])
         expected = np.argmin(np.abs(thresholds - wanted))
         assert int(page.input_value("#threshold")) == pytest.approx(expected, abs=1)
+
+
+def test_clicks_near_a_mark_are_meant_for_it(visit, result):
+    page = visit(result)
+    box = box_on_screen(page, "#rates-chart")
+    thresholds = result.error_rates.thresholds
+    scale = box["width"] / 420
+    # Several thresholds lie between.
+    point = result.operating_points[2].threshold
+    share = (point - thresholds[0]) / (thresholds[-1] - thresholds[0])
+    for offset in (-3, 3):
+        x = box["x"] + scale * (50 + 352 * share + offset)
+        page.mouse.click(x, box["y"] + box["height"] / 2)
+        assert page.inner_text("#shown-threshold") == f"{point:.6f}"
+    _, marks = coordinates(page, "#rates-chart .point")
+    # Dots of two rates of each of three thresholds, and of one where they are equal; a
+    # step of length 0 ends each.
+    assert len(marks.reshape(-1, 3)) == 7
 
 
 def test_a_class_is_followed_from_the_table_and_from_the_chart(visit, result):
@@ -387,7 +419,8 @@ def test_order_follows_the_slider(visit, result):
         ("\\u003c \\", [HOSTILE_NAMES[6]]),
         ("\u2028", [HOSTILE_NAMES[4]]),
         ("é str", ["É Straße ＡＢＣ"]),
-        ("e\u0301 STRASSE", []),
+        ("e\u0301 STRASSE", ["É Straße ＡＢＣ"]),
+        ("E stra", ["É Straße ＡＢＣ"]),
         ("abc", ["É Straße ＡＢＣ"]),
         ("$title", [HOSTILE_NAMES[6]]),
         ("x" * 5000, [HOSTILE_NAMES[-1]]),
@@ -435,7 +468,7 @@ def test_hostile_names_are_shown_as_text(visit, result):
     assert page.text_content("h1") == title
     # Browsers join the lines of a title, at the white space of ASCII.
     assert page.title() == re.sub(r"[ \t\n]+", " ", title)
-    assert page.locator("img").count() == 0
+    assert page.locator("img[src]").count() == 0
     assert page.locator("script").count() == 2
     for name in filter(None, HOSTILE_NAMES):
         # Nobody can type half of a surrogate pair.
@@ -443,6 +476,72 @@ def test_hostile_names_are_shown_as_text(visit, result):
         page.locator("#classes tbody .name").first.click()
         assert page.text_content("#selected-name") == shown_name(name)
         page.click("#deselect")
+
+
+# ------------------------------------------------------------------- names and images
+
+
+SPELLINGS = {
+    "Zoë": ["zoe", "ZOE", "Zoe\u0308", "zoë"],
+    "Straße 5": ["STRASSE", "strasse", "straße", "STRAẞE"],
+    "İstanbul ışık": ["istanbul", "ISIK", "ıSTANBUL", "İSTANBUL IŞIK"],
+    "Ærøskøbing": ["aeroskobing", "ÆRØ"],
+    "Łódź": ["lodz", "ŁÓDŹ"],
+    "Ὀδυσσεύς": ["οδυσσευσ", "ΟΔΥΣΣΕΥΣ"],
+    "ﬁne": ["FINE", "ﬁ"],
+    "ёлка": ["елка", "ЁЛКА"],
+    "が": ["か", "か\u3099"],
+    "हिन्दी": ["हिन्दी"],
+}
+
+
+def test_search_knows_neither_case_nor_accents(visit, result):
+    known = [*SPELLINGS, "हन", "other"]
+    labels = [*known, *(f"x{i}" for i in range(30 - len(known)))]
+    result = dataclasses.replace(result, classes=np.arange(30))
+    page = visit(result, class_names=labels)
+    for name, spellings in SPELLINGS.items():
+        for text in spellings:
+            page.fill("#search", text)
+            # Beside each name stands its label.
+            assert names(page) == [f"{name}{labels.index(name)}"], text
+    # Vowels are no accents.
+    page.fill("#search", "हन")
+    assert names(page) == [f"हन{labels.index('हन')}"]
+    # Lone marks, and what is none, do no harm.
+    for text in "\u0301", "\u0307\u0307", "\ud83d", "ı̇":
+        page.fill("#search", text)
+        rows(page)
+
+
+def test_names_beside_their_labels_and_images(visit, result):
+    labels = np.arange(30) + 500
+    images = np.zeros((30, 8, 8, 3), "uint8")
+    images[:, :, :, 0] = 8 * np.arange(30)[:, None, None]
+    page = visit(
+        dataclasses.replace(result, classes=labels),
+        class_names={500 + i: name for i, name in enumerate(NAMES)},
+        images=images,
+        labels=labels,
+    )
+    assert {name for name in names(page) if name} == {
+        f"{shown_name(name)}{500 + i}" for i, name in enumerate(NAMES)
+    }
+    for i in (20, 29):
+        page.fill("#search", str(500 + i))
+        assert page.locator("#classes tbody .name").first.inner_text() == NAMES[i]
+        picture = page.locator("#classes tbody img").first
+        # The browser can read it.
+        assert picture.evaluate("i => i.decode().then(() => i.naturalWidth)") == 8
+        assert picture.bounding_box()["width"] == 32
+        uri = picture.get_attribute("src")
+        page.locator("#classes tbody .name").first.click()
+        assert page.get_attribute("#selected-image", "src") == uri
+        assert page.is_visible("#selected-image")
+        page.click("#deselect")
+        assert not page.is_visible("#selected-image")
+    page.fill("#search", NAMES[5][:4])
+    assert f"{shown_name(NAMES[5])}505" in names(page)
 
 
 # ---------------------------------------------------------------------- many classes
@@ -473,6 +572,7 @@ def test_ten_thousand_classes(visit, result):
     many = many_classes(result)
     page = visit(many)
     rates = many.error_rates
+    # Neither operating points nor, within these rates, the EER.
     assert page.locator("#points button").count() == 0
     assert page.inner_text("#found") == "10,000 classes"
     for index in (0, 149, 20):
@@ -571,13 +671,45 @@ def test_printing_is_light_and_without_controls(visit, result):
         assert page.is_visible(shown)
 
 
-@pytest.mark.parametrize("width", [320, 768])
-def test_narrow_screens_do_not_scroll_sideways(visit, result, width):
+@pytest.mark.parametrize("width", [320, 390, 768])
+@pytest.mark.parametrize("max_pairs", [None, 8000])
+def test_narrow_screens_do_not_scroll_sideways(visit, result, width, max_pairs):
+    if max_pairs is not None:
+        result = evaluate(max_pairs=max_pairs)
     page = visit(result, title="t" * 3000, width=width)
     page.fill("#search", "long xxx")
     page.locator("#classes tbody .name").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # Nor does a table on its own.
+    for region in page.locator(".scroll").all():
+        assert region.evaluate("node => node.scrollWidth - node.clientWidth") <= 0
+    page.fill("#search", "")
+    # The columns of the table are in their places and apart.
+    for row in page.locator("#classes tr").all()[:4]:
+        boxes = row.evaluate(
+            """row => Array.from(row.cells).slice(1).map(cell => {
+                const range = document.createRange();
+                range.selectNodeContents(cell);
+                const {left, right} = range.getBoundingClientRect();
+                return [left, right];
+            })"""
+        )
+        edges = np.array(boxes).ravel()
+        assert (np.diff(edges) >= 0).all()
+        assert edges[0] >= 0
+        assert edges[-1] <= width
     assert page.locator("#rates-chart").bounding_box()["width"] > 0.8 * min(width, 400)
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 800), (1280, 720)])
+def test_the_threshold_comes_first(visit, result, width, height):
+    """The slider and what it says are on the first screen; charts and cards follow."""
+    page = visit(result, width=width)
+    ids = ("threshold", "shown-frr", "rates-chart", "summary-heading", "search")
+    tops = {name: page.locator(f"#{name}").bounding_box()["y"] for name in ids}
+    assert tops["shown-frr"] < height - 250
+    assert tops["threshold"] < tops["rates-chart"] < tops["summary-heading"]
+    assert tops["summary-heading"] < tops["search"]
 
 
 def test_controls_have_names(visit, result):

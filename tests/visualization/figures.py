@@ -25,7 +25,7 @@ def evaluation(
         "calibration_range": (low, 0.7),
         "thresholds": np.linspace(low, 0.7, num_thresholds),
         "utility": utility,
-        "classes": list(range(num_classes)),
+        "classes": np.arange(num_classes),
         "class_counts": np.full(num_classes, 5),
         "operating_points": (),
         "num_samples": 5 * num_classes,

@@ -121,6 +121,24 @@ def test_without_error_rates_the_calibration_range_is_all_that_is_known():
     assert [span.get_x(), span.get_x() + span.get_width()] == pytest.approx([0.2, 0.7])
 
 
+def test_names_of_the_classes_in_the_outer_bars():
+    """Four of six below all others, and the one that is highest of those inside."""
+    places = [0.05, 0.5, 0.1, 0.52, 0.0, 0.1, 0.7, -0.3, 0.1]
+    names = {i: f"${name}" for i, name in enumerate("abcdefghi")}
+    ax = plot_class_thresholds(with_utility(peaks(places)), class_names=names)
+    assert ax.get_xlabel().splitlines()[1:] == [
+        "lowest: $a, $c, $e, $f and 2 more",
+        "highest: $g",
+    ]
+    ax.figure.canvas.draw()
+    assert len(plot_class_thresholds(with_utility(peaks(places))).get_xlabel()) < 40
+
+
+def test_class_without_a_name():
+    with pytest.raises(ValueError, match=r"`class_names` .*without 1"):
+        plot_class_thresholds(with_utility(peaks([0.4, 0.5])), class_names=["a"])
+
+
 def test_axes():
     _, (left, right) = plt.subplots(1, 2)
     assert plot_class_thresholds(with_utility(peaks([0.4])), ax=right) is right

@@ -53,6 +53,14 @@ def column(row, name):
     return [cell[name] for cell in row]
 
 
+@pytest.mark.parametrize("names", [{"a": "$first", "b": "second"}, None])
+def test_names_of_the_classes(names):
+    figure = plot_neighbors(X, LABELS, IMAGES, [2], THRESHOLD, 2, class_names=names)
+    ((query, *others),) = cells(figure)
+    a, b = ("$first", "second") if names else ("a", "b")
+    assert [query["title"], *column(others, "title")] == [b, f"≠ {a}", f"≠ {a}"]
+
+
 def test_neighbours_in_order_and_their_marks():
     """From 0 degrees: 10 and 25 are within 30, the others are not."""
     ((query, *others),) = cells(plot_neighbors(X, LABELS, IMAGES, [0], THRESHOLD, 5))

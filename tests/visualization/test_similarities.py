@@ -198,6 +198,42 @@ def test_memory_does_not_grow_with_the_pairs():
     assert peak < 0.5e9
 
 
+# --------------------------------------------------------------------------- threshold
+
+
+@pytest.mark.parametrize(
+    ("threshold", "distance", "similarity"),
+    [(0.4, "cosine", 0.6), (1.0, "euclidean", 0.5), (1.9, "cosine", -0.9)],
+)
+def test_threshold_and_what_it_accepts(threshold, distance, similarity):
+    ax = plot_similarities(X, Y, threshold=threshold, distance=distance)
+    positive, negative = map(np.array, pairs())
+    (label,) = [text for text in legend_texts(ax) if text.startswith("threshold")]
+    assert label == (
+        f"threshold {threshold:.4f} ({distance} distance) accepts\n"
+        f"{np.mean(positive >= similarity):.1%} of positive, "
+        f"{np.mean(negative >= similarity):.2%} of negative pairs"
+    )
+    assert lines(ax)[label].get_xdata() == pytest.approx([similarity] * 2)
+    low, high = ax.get_xlim()
+    assert low < similarity < high
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"threshold": np.nan}, ValueError, "`threshold` .*Received: threshold=nan"),
+        ({"threshold": 2.1}, ValueError, "`threshold` .*Received: threshold=2.1"),
+        ({"threshold": "0.3"}, TypeError, "`threshold` .*Received: threshold='0.3'"),
+        ({"distance": "manhattan"}, ValueError, "`distance` .*manhattan"),
+    ],
+)
+def test_threshold_that_is_no_distance(options, error, message):
+    with pytest.raises(error, match=message):
+        plot_similarities(X, Y, **options)
+    assert not plt.get_fignums()
+
+
 # -------------------------------------------------------------------------------- axes
 
 
@@ -211,7 +247,7 @@ def test_axes():
 
 
 def test_light_and_dark(style):
-    assert_legible(plot_similarities(X, Y, margins=(0.8, 0.3)).figure)
+    assert_legible(plot_similarities(X, Y, (0.8, 0.3), threshold=0.4).figure)
 
 
 # ------------------------------------------------------------------------------ errors

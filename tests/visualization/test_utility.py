@@ -214,12 +214,15 @@ def test_comparison_has_a_panel_for_each():
     figure = plot_utility_comparison(
         {"without": evaluation(low=0.3), "with": evaluation(12, low=0.5)}
     )
+    # No classes in common, no change.
     left, right = figure.axes
     assert left.get_title().startswith("without\n")
     assert right.get_title().startswith("with\n")
     assert span(left) == pytest.approx((0.3, 0.7))
     assert span(right) == pytest.approx((0.5, 0.7))
     assert left.get_ylim() == right.get_ylim()
+    # A little beyond both ranges.
+    assert left.get_xlim() == right.get_xlim() == pytest.approx((0.284, 0.716))
     counts = [sum(map(len, curves(ax).values())) for ax in figure.axes]
     assert counts == [20, 12]
     figure.canvas.draw()
@@ -230,7 +233,93 @@ def test_comparison_shows_the_lowest_utility_of_all(order):
     low = evaluation(utility=np.linspace(0.35, 0.9, 220).reshape(20, 11))
     high = evaluation(utility=np.linspace(0.75, 0.9, 220).reshape(20, 11))
     figure = plot_utility_comparison(dict([("a", low), ("b", high)][::order]))
-    assert {ax.get_ylim()[0] for ax in figure.axes} == {0.3}
+    assert {ax.get_ylim()[0] for ax in figure.axes[:2]} == {0.3}
+
+
+def test_curves_reach_over_the_common_thresholds():
+    """Also beyond the calibration range of their own model, as far as known."""
+    narrow = with_rates(
+        calibration_range=(0.4, 0.5), thresholds=np.linspace(0.4, 0.5, 11)
+    )
+    figure = plot_utility_comparison({"a": narrow, "b": evaluation()})
+    left, right, _ = figure.axes
+    low, high = left.get_xlim()
+    assert (low, high) == right.get_xlim()
+    for segments in curves(left).values():
+        for segment in segments:
+            assert segment[0, 0] < low
+            assert segment[-1, 0] > high
+
+
+def test_change_of_each_class_by_hand():
+    """Between 0.2 and 0.7; the mean of a straight line is that of its ends."""
+    before = np.linspace([0.2, 0.4, 0.6, 0.5], [0.4, 0.8, 0.8, 0.7], 11, axis=1)
+    after = np.linspace([0.9, 0.2, 0.5, 0.5], [0.9, 0.6, 0.7, 0.7], 11, axis=1)
+    # Means 0.3, 0.6, 0.7, 0.6 and 0.9, 0.4, 0.6, 0.6; matched by label.
+    order = [2, 0, 3, 1]
+    figure = plot_utility_comparison(
+        {
+            "a": evaluation(4, utility=before, opis=0.02, epsilon_opis=0.05),
+            "b": evaluation(
+                4,
+                utility=after[order],
+                classes=np.array(order),
+                opis=0.015,
+                epsilon_opis=0.06,
+            ),
+        }
+    )
+    panel = figure.axes[2]
+    gains, losses = panel.patches
+    np.testing.assert_allclose(gains.get_data().values, [0.6, 0, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(losses.get_data().values, [0, 0, -0.1, -0.2], atol=1e-12)
+    texts = [text.get_text() for text in panel.texts]
+    assert texts == ["1 classes gain", "2 classes lose"]
+    assert panel.get_title().endswith("OPIS -25.0%, 10%-OPIS +20.0%")
+
+
+def test_change_can_be_left_out():
+    results = {"a": evaluation(), "b": evaluation(seed=1)}
+    assert len(plot_utility_comparison(results).axes) == 3
+    assert len(plot_utility_comparison(results, show_change=False).axes) == 2
+    # Between three models there are several changes.
+    assert len(plot_utility_comparison({**results, "c": evaluation()}).axes) == 3
+    others = evaluation(classes=np.arange(20) + 1)
+    assert len(plot_utility_comparison({"a": evaluation(), "b": others}).axes) == 2
+
+
+@pytest.mark.parametrize("opis", [0.0, -1e-6])
+def test_change_of_no_opis_is_not_told(opis):
+    """The estimate of a sample can be 0 or below."""
+    results = {"a": evaluation(opis=opis), "b": evaluation(seed=1)}
+    title = plot_utility_comparison(results).axes[2].get_title()
+    assert title.endswith("\n10%-OPIS +0.0%")
+
+
+def test_no_legend_lies_over_the_classes():
+    figure = plot_utility_comparison({"a": evaluation(), "b": evaluation(seed=1)})
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "calibration range",
+        "classes",
+        "worst 10% of classes",
+        "mean class",
+    ]
+    axes = [ax.get_window_extent() for ax in figure.axes]
+    assert not legend.get_window_extent().count_overlaps(axes)
+    ax = plot_utility(evaluation(), threshold=0.3)
+    ax.figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    assert not box.count_overlaps([ax.get_window_extent()])
+    # And not outside of the figure.
+    assert box.y0 >= 0
+
+
+def test_distances_must_agree():
+    results = {"a": evaluation(), "b": evaluation(distance="euclidean")}
+    with pytest.raises(ValueError, match=r"`evaluations` .*cosine, euclidean"):
+        plot_utility_comparison(results)
 
 
 def test_comparison_of_one():

@@ -141,9 +141,10 @@ def test_labels_of_an_evaluation_from_a_file():
     "class_names",
     [
         tuple(f"class ${i}" for i in range(12)),
+        np.array([f"class ${i}" for i in range(12)]),
         {i: f"class ${i}" for i in (1, 3, 5, 6, 7)},
     ],
-    ids=["sequence", "mapping"],
+    ids=["sequence", "array", "mapping"],
 )
 def test_class_names(class_names):
     figure = plot_worst_classes(result(), IMAGES, LABELS, class_names=class_names)
@@ -238,6 +239,9 @@ def test_wrong_images(images, message):
         ({"num_classes": 2.0}, TypeError, "`num_classes`"),
         ({"class_names": ["a", "b"]}, ValueError, "`class_names` .*without 3"),
         ({"class_names": {3: "a"}}, ValueError, "`class_names` .*without 1"),
+        ({"class_names": "abcdefghij"}, TypeError, "`class_names` .*'abcdefghij'"),
+        ({"class_names": 3}, TypeError, "`class_names` .*Received: class_names=3"),
+        ({"class_names": range(10)}, TypeError, r"`class_names` .*names\[3\]=3"),
         ({"labels": LABELS + 4}, ValueError, "`labels` .*without 3"),
         ({"labels": LABELS.astype(str)}, ValueError, "`labels` .*without 3"),
     ],
