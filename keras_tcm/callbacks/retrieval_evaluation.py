@@ -30,7 +30,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
     Args:
         x: Samples to embed: arrays, `data.ImageBatches`, or another data set that
             `model.predict` accepts and that gives the same rows in the order of `y` at
-            every pass. Of a data set, the first batch is taken twice to see that.
+            every pass. Of a data set, the first batch is taken a few times to see that.
         y: One label per sample, shape `(n,)`, of any hashable kind; with `relevance`
             among the options, what that compares.
         every: Evaluate at the end of every so many epochs, and of the first one. The

@@ -13,10 +13,12 @@ _ADVICE = (
     "give arrays, `keras_tcm.data.ImageBatches`, or a data set that neither shuffles "
     "nor augments"
 )
+# Two batches in an order that is drawn come in the same order at half of the passes.
+_PASSES = 5
 
 
 def check_same_rows(x: Any, y: Any) -> None:
-    """Raise unless the first batch is the same at two passes and belongs to `y`.
+    """Raise unless the first batch is the same at every pass and belongs to `y`.
 
     Args:
         x: What `model.predict` accepts.
@@ -24,7 +26,8 @@ def check_same_rows(x: Any, y: Any) -> None:
 
     Raises:
         TypeError: If `x` is used up by one pass.
-        ValueError: If it shuffles, or comes with labels that are not those in `y`.
+        ValueError: If it shuffles, has another number of rows than `y`, or comes with
+            other labels.
     """
     received = f"Received: x={x!r}"
     if isinstance(x, types.GeneratorType):
@@ -37,13 +40,21 @@ def check_same_rows(x: Any, y: Any) -> None:
             "`x` must have its rows in the order of `y`, and a sampler draws them: "
             f"{_ADVICE}. {received}"
         )
-    if not _is_data_set(x) or isinstance(x, ImageBatches):
+    if not _is_data_set(x):
+        leaves = [leaf for leaf in keras.tree.flatten(x) if hasattr(leaf, "shape")]
+        if y is not None and leaves and len(leaves[0]) != len(y):
+            raise ValueError(
+                f"`y` must have one label per row of `x`, {len(leaves[0])}. "
+                f"Received: {len(y)} labels"
+            )
         return
-    first, again = _first_batch(x), _first_batch(x)
-    if not _are_equal(first, again):
+    if isinstance(x, ImageBatches):
+        return
+    first = _first_batch(x)
+    if not all(_are_equal(first, _first_batch(x)) for _ in range(_PASSES)):
         raise ValueError(
             "`x` must have the same rows in the order of `y` at every pass: "
-            f"{_ADVICE}. {received}, with another first batch at a second pass"
+            f"{_ADVICE}. {received}, with another first batch at another pass"
         )
     labels = first[1] if isinstance(first, tuple | list) and len(first) > 1 else None
     if labels is not None and y is not None and not _agree(labels, y):
@@ -83,6 +94,6 @@ def _agree(labels: Any, y: Any) -> bool:
     """Whether labels of a batch are the first in `y`, up to their encoding."""
     labels, first = to_numpy(labels), to_numpy(y[: len(labels)])
     if labels.ndim != 1 or labels.shape != first.shape:
-        return True  # Labels of several outputs, or `y` in files: nobody knows.
+        return True  # Labels of several outputs, or fewer labels than rows.
     pairs = set(zip(labels.tolist(), first.tolist(), strict=True))
     return all(len(set(side)) == len(pairs) for side in zip(*pairs, strict=True))

@@ -339,8 +339,10 @@ def test_undefined_is_nan_with_a_warning_and_training_goes_on(collapsed_to):
 
 
 def test_a_mistake_in_the_labels_is_an_error():
+    with pytest.raises(ValueError, match=r"`y` must have one label .*96.*: 95 labels"):
+        RetrievalEvaluation(X_VAL, Y_VAL[:-1])
     with pytest.raises(ValueError, match="`labels`") as error:
-        end_epoch(RetrievalEvaluation(X_VAL, Y_VAL[:-1]))
+        end_epoch(RetrievalEvaluation(Batches(), Y_VAL[:-1]))
     (note,) = error.value.__notes__
     assert "`labels` are its `y`" in note
 

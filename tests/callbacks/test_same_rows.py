@@ -37,6 +37,21 @@ class ShuffledAtTheBeginning(Batches):
         self.rows = np.random.default_rng(0).permutation(self.rows)
 
 
+class TwoBatches(Batches):
+    """Two halves in an order that is drawn: every other pass begins alike."""
+
+    rng = np.random.default_rng(1)
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return X[48 * self.order[index] :][:48]
+
+    def on_epoch_begin(self):
+        self.order = self.rng.permutation(2)
+
+
 class Augmented(Batches):
     rng = np.random.default_rng(0)
 
@@ -55,9 +70,11 @@ def test_a_sampler_is_refused(num_batches):
         RetrievalEvaluation(sampler, Y)
 
 
-@pytest.mark.parametrize("kind", [ShuffledAtTheEnd, ShuffledAtTheBeginning, Augmented])
+@pytest.mark.parametrize(
+    "kind", [ShuffledAtTheEnd, ShuffledAtTheBeginning, TwoBatches, Augmented]
+)
 def test_what_changes_between_passes_is_refused(kind):
-    with pytest.raises(ValueError, match=r"`x` must .*another first batch at a second"):
+    with pytest.raises(ValueError, match=r"`x` must .*another first batch at another"):
         RetrievalEvaluation(kind(IN_ORDER), Y)
 
 
@@ -94,7 +111,9 @@ def test_missing_values_are_the_same_rows(monkeypatch):
     RetrievalEvaluation(Batches(IN_ORDER), Y)
 
 
-@pytest.mark.parametrize("x", [X, X.tolist(), [X, X], {"a": X}, keras.ops.ones((3, 2))])
+@pytest.mark.parametrize(
+    "x", [X, X.tolist(), [X, X], {"a": X}, keras.ops.ones((96, 2))]
+)
 def test_arrays_have_an_order(x):
     RetrievalEvaluation(x, Y)
 
