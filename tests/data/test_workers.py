@@ -157,25 +157,29 @@ def test_going_astray_during_fit_changes_nothing():
     assert tap.batches == expected_epoch(1) + expected_epoch(2)
 
 
+class Noting(ClassBalancedSampler):
+    """Notes when each batch is asked for, and when a worker begins with it."""
+
+    def __getitem__(self, index):
+        self.asked[self._epoch, index] = time.monotonic()
+        return super().__getitem__(index)
+
+    def _make_batch(self, epoch, index):
+        self.begun[epoch, index] = time.monotonic()
+        return super()._make_batch(epoch, index)
+
+
 @pytest.mark.parametrize("shuffle", [False, True], ids=["in-order", "shuffled"])
-def test_workers_work_at_the_same_time(shuffle):
-    lock, active, peaks = threading.Lock(), 0, collections.Counter()
-
-    def slow(x):
-        nonlocal active
-        with lock:
-            active += 1
-            peaks[active] += 1
-        time.sleep(0.05)
-        with lock:
-            active -= 1
-        return x
-
+def test_batches_are_made_ahead_of_their_turn(shuffle):
+    sampler = Noting(
+        X, LABELS, 4, 2, steps_per_epoch=40, seed=3, workers=3, max_queue_size=4
+    )
+    sampler.asked, sampler.begun = {}, {}
     model, _ = tapped_model(is_built=False)
-    sampler = sampler_of(workers=3, max_queue_size=4, augment=slow, steps_per_epoch=40)
     model.fit(sampler, shuffle=shuffle, verbose=0)
-    # One at a time, at most the five at the start of a pass would overlap.
-    assert peaks[2] + peaks[3] > 20
+    trained = [key for key in sampler.asked if key[0] == 1]
+    assert len(trained) == 40
+    assert sum(sampler.begun[key] < sampler.asked[key] for key in trained) > 20
 
 
 def test_no_more_than_the_queue_is_made_ahead():
