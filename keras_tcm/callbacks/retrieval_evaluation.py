@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_tcm.callbacks.same_rows import check_same_rows
 from keras_tcm.callbacks.tensorboard_figures import TensorBoardFigures
 from keras_tcm.evaluation import Evaluation, UndefinedError, evaluate_embeddings
 from keras_tcm.evaluation.definition import check_several
@@ -27,13 +28,17 @@ class RetrievalEvaluation(keras.callbacks.Callback):
     warns, and training goes on.
 
     Args:
-        x: Samples to embed: whatever `model.predict` accepts.
+        x: Samples to embed: arrays, `data.ImageBatches`, or another data set that
+            `model.predict` accepts and that gives the same rows in the order of `y` at
+            every pass. Of a data set, the first batch is taken a few times to see that.
         y: One label per sample, shape `(n,)`, of any hashable kind; with `relevance`
             among the options, what that compares.
-        every: Evaluate at the end of every so many epochs; the logs of the others are
-            left alone. Defaults to 1.
+        every: Evaluate at the end of every so many epochs, and of the first one. The
+            others log NaN, which is no improvement to the callbacks that wait for one:
+            their `patience` counts epochs. Defaults to 1.
         batch_size: Batch size of `model.predict`. Defaults to 32.
-        prefix: Put before the names in the logs. Defaults to `"val_"`.
+        prefix: Put before the names in the logs, so that they are no others' names.
+            Defaults to `"val_"`.
         output: Name of the embedding among the outputs of a model with several.
             Defaults to `"embedding"`.
         far_target: FAR of the `threshold` in the logs, in (0, 1]; NaN where the
@@ -51,9 +56,11 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         evaluation: The last `Evaluation`, or `None`.
 
     Raises:
-        ValueError: If `every` or `batch_size` is below 1, or `far_target` out of range.
+        ValueError: If `every` or `batch_size` is below 1, `far_target` out of range, or
+            `x` shuffles. During `fit`, if the logs have one of the names already.
         ImportError: If `log_dir` is given and what it needs is not installed.
-        TypeError: If `options` has a name that `evaluate_embeddings` does not know.
+        TypeError: If `options` has a name that `evaluate_embeddings` does not know, or
+            `x` is a generator.
         KeyError: During `fit`, if the model has no output of that name.
 
     Example:
@@ -100,9 +107,15 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         if self.far_target not in targets:
             targets = (*targets, self.far_target)
         self.options = {"verbose": False, **options, "far_targets": targets}
+        check_same_rows(x, y if options.get("relevance") is None else None)
         self.evaluation: Evaluation | None = None
         self._figures = None if log_dir is None else TensorBoardFigures(log_dir)
         self._line: str | None = None
+        self._is_first = True
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Have the first epoch evaluated: a NaN there would stay the best value."""
+        self._is_first = True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Print the line of the epoch before, below the progress bar."""
@@ -116,8 +129,15 @@ class RetrievalEvaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Evaluate and write into `logs`."""
-        if (epoch + 1) % self.every:
+        logs = {} if logs is None else logs
+        nothing = self._values(None)
+        self._check_names(logs, nothing)
+        # Every epoch has the names: without, CSVLogger drops the columns, and
+        # ModelCheckpoint overwrites the best model.
+        logs.update(nothing)
+        if (epoch + 1) % self.every and not self._is_first:
             return
+        self._is_first = False
         batched = not isinstance(self.x, keras.utils.PyDataset)
         embeddings = self.model.predict(
             self.x, batch_size=self.batch_size if batched else None, verbose=0
@@ -129,15 +149,31 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         except UndefinedError as error:
             self.evaluation = None
             warnings.warn(f"Epoch {epoch + 1} has no evaluation: {error}", stacklevel=2)
-        values = self._values()
-        if logs is not None:
-            logs.update({self.prefix + name: value for name, value in values.items()})
+        except (TypeError, ValueError) as error:
+            error.add_note(
+                "In `RetrievalEvaluation`, `labels` are its `y`, and `embeddings` what "
+                "the model makes of its `x`."
+            )
+            raise
+        values = self._values(self.evaluation)
+        logs.update(values)
         self._line = self._describe(epoch, values)
         if self._figures and self.evaluation:
-            self._figures.write(self.evaluation, epoch, values["threshold"])
+            threshold = values[self.prefix + "threshold"]
+            self._figures.write(self.evaluation, epoch, threshold)
 
-    def _values(self) -> dict[str, float]:
-        result = self.evaluation
+    def _check_names(self, logs: dict[str, Any], values: dict[str, float]) -> None:
+        """Raise if somebody else has logged one of the names."""
+        taken = sorted(logs.keys() & values.keys())
+        if taken:
+            raise ValueError(
+                "`prefix` must keep the names of this callback apart from those of "
+                "metrics and other callbacks, such as with prefix='retrieval_'. "
+                f"Received: prefix={self.prefix!r}, where the logs of the epoch have "
+                f"{', '.join(taken)} already"
+            )
+
+    def _values(self, result: Evaluation | None) -> dict[str, float]:
         recall_at = self.options.get("recall_at", (1, 2, 4, 8))
         points = result.operating_points if result else ()
         point = next((p for p in points if p.far_target == self.far_target), None)
@@ -151,14 +187,17 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         }
         for k in recall_at:
             values[f"recall_at_{k}"] = result.recall[k] if result else math.nan
-        return values
+        return {self.prefix + name: value for name, value in values.items()}
 
     def _describe(self, epoch: int, values: dict[str, float]) -> str:
         k = min(self.options.get("recall_at", (1,)))
+        recall, opis, threshold = (
+            values[self.prefix + name]
+            for name in (f"recall_at_{k}", "opis", "threshold")
+        )
         return (
-            f"Epoch {epoch + 1}: R@{k} {values[f'recall_at_{k}']:.4f}, "
-            f"OPIS {values['opis']:.6f}, "
-            f"threshold {values['threshold']:.4f} at FAR {self.far_target:g}"
+            f"Epoch {epoch + 1}: R@{k} {recall:.4f}, OPIS {opis:.6f}, "
+            f"threshold {threshold:.4f} at FAR {self.far_target:g}"
         )
 
     def _print_line(self) -> None:

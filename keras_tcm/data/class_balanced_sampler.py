@@ -4,7 +4,7 @@ import os
 import random
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from keras_tcm.data.class_schedule import (
     weighted_schedule,
 )
 from keras_tcm.data.images import read_images
+from keras_tcm.data.worker_dataset import WorkerDataset, check_index
 from keras_tcm.labels import check_labels, encode_labels, label_array
 from keras_tcm.validation import check_choice, check_integer, check_number
 
@@ -29,7 +30,15 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str | os.PathLike)
 
 
-class ClassBalancedSampler(keras.utils.PyDataset):
+class _Plan(NamedTuple):
+    """Which classes make up each batch of an epoch, and how often each came before."""
+
+    epoch: int
+    schedule: np.ndarray
+    visits: np.ndarray
+
+
+class ClassBalancedSampler(WorkerDataset):
     """Batches of `classes_per_batch` classes with `samples_per_class` samples each.
 
     Metric learning needs positive pairs in every batch, which uniform sampling
@@ -48,8 +57,10 @@ class ClassBalancedSampler(keras.utils.PyDataset):
 
     Batch `index` of an epoch depends on `seed`, the epoch and `index` only: any
     number of workers, threads or processes, gives the same batches. `fit` visits
-    them in an order of its own unless it is called with `shuffle=False`, and
-    Keras may go to the next epoch once more as `fit` starts.
+    them in an order of its own unless it is called with `shuffle=False`. Keras ends
+    an epoch as `fit` starts and one each time that it has trained for one, so a first
+    `fit` trains on epochs 1, 2, ... of the sampler. Leave the `steps_per_epoch` of
+    `fit` alone: with fewer than here, Keras goes on in the middle of the next epoch.
 
     Each batch is `x[indices], y[indices]` with `indices = sampler.indices(index)`,
     the schedule by itself, from which other loaders can work: `tf.data`, PyTorch's
@@ -103,8 +114,9 @@ class ClassBalancedSampler(keras.utils.PyDataset):
             holds. Call `fit` with `shuffle=False`, so that they are at the same step.
             Defaults to 1.
         process_id: Integer from 0 to `num_processes - 1`. Defaults to 0.
-        **kwargs: Keyword arguments of `keras.utils.PyDataset`: `workers`,
-            `use_multiprocessing` and `max_queue_size`.
+        **kwargs: `workers` (defaults to 1), more than one of which make batches ahead
+            of their turn, up to `max_queue_size` (10) of them; threads, or processes
+            with `use_multiprocessing=True`.
 
     Attributes:
         classes: Array `(C,)` of the different labels in `y`; `classes[code]` is the
@@ -198,7 +210,7 @@ class ClassBalancedSampler(keras.utils.PyDataset):
         self.augment = augment
         if augment is not None:
             self._check_augmentation()
-        self._start_epoch(0)
+        self._plan = self._draw_plan(self._epoch)
 
     def _check_processes(
         self, num_processes: int, process_id: int, seed: int | None
@@ -321,7 +333,7 @@ class ClassBalancedSampler(keras.utils.PyDataset):
             )
         if not isinstance(self.augment, keras.Layer):
             return
-        if self.use_multiprocessing:
+        if self._uses_processes:
             raise ValueError(
                 "`use_multiprocessing` must be False when `augment` is a Keras layer. "
                 f"Received: use_multiprocessing=True, augment={self.augment!r}"
@@ -334,8 +346,7 @@ class ClassBalancedSampler(keras.utils.PyDataset):
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
-    def _start_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
+    def _draw_plan(self, epoch: int) -> _Plan:
         rng = self._rng(epoch)
         if self._shares is None:
             schedule = balanced_schedule(
@@ -346,15 +357,15 @@ class ClassBalancedSampler(keras.utils.PyDataset):
         # All processes draw the same schedule, and each takes its columns of it.
         first = self.process_id * self.classes_per_batch
         columns = slice(first, first + self.classes_per_batch)
-        self._schedule = schedule[:, columns]
-        self._visits = earlier_visits(schedule)[:, columns]
+        visits = earlier_visits(schedule)[:, columns]
+        return _Plan(epoch, schedule[:, columns], visits)
 
-    def _draw(self, class_index: int, visit: int) -> np.ndarray:
-        """Return the samples of a class the `visit`-th time in this epoch."""
+    def _draw(self, epoch: int, class_index: int, visit: int) -> np.ndarray:
+        """Return the samples of a class the `visit`-th time in an epoch."""
         members = self._members[class_index]
         # One permutation of the samples serves several visits.
         visits = max(1, len(members) // self.samples_per_class)
-        rng = self._rng(self._epoch, class_index, visit // visits)
+        rng = self._rng(epoch, class_index, visit // visits)
         start = visit % visits * self.samples_per_class
         drawn = rng.permutation(members)[start : start + self.samples_per_class]
         return np.resize(drawn, self.samples_per_class)
@@ -375,28 +386,26 @@ class ClassBalancedSampler(keras.utils.PyDataset):
         Raises:
             IndexError: If there is no such batch.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(
-                f"`index` must be in [0, {len(self)}). Received: index={index}"
-            )
-        return np.concatenate(
-            [
-                self._draw(class_index, visit)
-                for class_index, visit in zip(
-                    self._schedule[index], self._visits[index], strict=True
-                )
-            ]
-        )
+        check_index(index, len(self))
+        return self._indices(self._epoch, index)
 
-    def __getitem__(
-        self, index: int
+    def _indices(self, epoch: int, index: int) -> np.ndarray:
+        plan = self._plan
+        if plan.epoch != epoch:
+            # For a worker that has not heard of the new epoch yet.
+            plan = self._draw_plan(epoch)
+        visits = zip(plan.schedule[index], plan.visits[index], strict=True)
+        return np.concatenate([self._draw(epoch, *visit) for visit in visits])
+
+    def _make_batch(
+        self, epoch: int, index: int
     ) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
-        samples = self.indices(index)
+        samples = self._indices(epoch, index)
         x = self._load(samples)
         if self.augment is not None:
             # Another source in each process: their samples differ, so should this.
             place = index * self.num_processes + self.process_id
-            x = apply_augmentation(self.augment, x, self._rng(self._epoch, place))
+            x = apply_augmentation(self.augment, x, self._rng(epoch, place))
         labels = self._labels[samples]
         if self.outputs is None:
             return x, labels
@@ -408,4 +417,5 @@ class ClassBalancedSampler(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         """Draw new batches for the next epoch."""
-        self._start_epoch(self._epoch + 1)
+        super().on_epoch_end()
+        self._plan = self._draw_plan(self._epoch)

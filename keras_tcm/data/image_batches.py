@@ -4,15 +4,15 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_tcm.data.augmentation import to_numpy
 from keras_tcm.data.images import read_images
+from keras_tcm.data.worker_dataset import WorkerDataset
 from keras_tcm.validation import check_integer
 
 
-class ImageBatches(keras.utils.PyDataset):
+class ImageBatches(WorkerDataset):
     """The images of a list of files in its order, each of them once.
 
     For `model.predict` and `callbacks.RetrievalEvaluation`, which so embed any number
@@ -24,8 +24,8 @@ class ImageBatches(keras.utils.PyDataset):
         image_size: `(height, width)` to which images are resized.
         batch_size: Integer, number of images in a batch; the last one has what is
             left. Defaults to 32.
-        **kwargs: Keyword arguments of `keras.utils.PyDataset`: `workers`,
-            `use_multiprocessing` and `max_queue_size`.
+        **kwargs: `workers`, `use_multiprocessing` and `max_queue_size`, as for
+            `data.ClassBalancedSampler`.
 
     Raises:
         TypeError: If `batch_size` is not an integer.
@@ -56,11 +56,7 @@ class ImageBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return -(-len(self._x) // self.batch_size)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        if not 0 <= index < len(self):
-            raise IndexError(
-                f"`index` must be in [0, {len(self)}). Received: index={index}"
-            )
+    def _make_batch(self, epoch: int, index: int) -> np.ndarray:
         start = index * self.batch_size
         return read_images(self._x[start : start + self.batch_size], self.image_size)
 

@@ -4,11 +4,10 @@ import os
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from keras_tcm.data.augmentation import to_numpy
-from keras_tcm.data.images import naming_file
+from keras_tcm.data.images import read_image
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -128,8 +127,6 @@ def short_name(name: Any, longest: int) -> str:
 
 def _read_image(path: str | os.PathLike[str]) -> np.ndarray:
     # Unlike `data.images.read_images`, which makes batches, it keeps the proportions.
-    with naming_file("images", path):
-        image = keras.utils.load_img(path)
-        # Pillow decodes the file only now.
-        image.thumbnail((_SIDE, _SIDE))
-        return np.asarray(image)
+    image = read_image("images", path)
+    image.thumbnail((_SIDE, _SIDE))
+    return np.asarray(image)

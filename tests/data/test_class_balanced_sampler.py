@@ -179,9 +179,6 @@ def test_fit_trains_alike_whatever_the_workers():
             [keras.Input((3,)), keras.layers.Dense(1, kernel_initializer="ones")]
         )
         model.compile("sgd", loss="mean_squared_error")
-        # Built here: to build a model itself `fit` takes a batch, and then trains on
-        # what several workers had prepared by that time.
-        model.train_on_batch(*sampler[0])
         model.fit(sampler, epochs=3, shuffle=False, verbose=0)
         weights.append(model.get_weights()[0])
         left_at.append(epoch_of(sampler))

@@ -83,7 +83,7 @@ def test_training_and_evaluation(name):
         loss=TCM(relevance=relevance),
         metrics=[OPIS(relevance=relevance), RecallAtK(relevance=relevance)],
     )
-    callback = RetrievalEvaluation(x, labels, relevance=relevance)
+    callback = RetrievalEvaluation(x, labels, prefix="retrieval_", relevance=relevance)
     history = model.fit(
         x,
         labels,
@@ -98,8 +98,8 @@ def test_training_and_evaluation(name):
     )
     assert logs["opis"] == pytest.approx(expected.opis, rel=1e-3)
     assert logs["recall_at_1"] == pytest.approx(expected.recall[1], abs=1e-6)
-    # The callback and the metric write the same name.
-    assert history["val_opis"][0] == pytest.approx(expected.opis, rel=1e-3)
+    for name in "val_opis", "retrieval_opis":
+        assert history[name][0] == pytest.approx(expected.opis, rel=1e-3)
     assert callback.evaluation.opis == pytest.approx(expected.opis, rel=1e-3)
 
 
