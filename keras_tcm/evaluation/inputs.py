@@ -54,6 +54,8 @@ class Inputs:
         new_progress: Callable[[], Progress | None],
     ) -> Pairs:
         """Make what counts the pairs; see `LabelPairs` for the arguments."""
+        # No rank is larger, and those that are asked for may exceed every integer type.
+        ks = tuple(min(k, len(self.vectors[-1])) for k in ks)
         if self.relevance is None or has_single_labels(self.relevance):
             classes, codes = encode_labels(*self.labels)
             samples = [

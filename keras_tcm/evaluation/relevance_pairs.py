@@ -63,7 +63,7 @@ class RelevancePairs(Pairs):
         number = np.arange(num_bins, dtype=np.min_scalar_type(num_bins))
         bin_of_step = np.repeat(number, widths)
         table = np.zeros((2, len(self.classes), num_bins), np.int64)
-        for strip in self._walk.strips(self._new_progress()):
+        for strip in self._walk.strips(self._new_progress(), 2 * num_bins):
             bins = bin_of_step[strip.steps]
             by_query = _count_bins(bins, strip.is_positive, num_bins)
             for code, rows in self._members_in(strip):

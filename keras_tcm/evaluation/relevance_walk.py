@@ -110,22 +110,27 @@ class RelevanceWalk:
         self.times_met = 1 if self._is_separate else 2
         self.num_candidates = size if self._is_separate else size - 1
 
-    def strips(self, progress: Progress | None = None) -> Iterator[Strip]:
+    def strips(
+        self, progress: Progress | None = None, held_per_query: int = 1
+    ) -> Iterator[Strip]:
         """Go through the pairs once.
 
         Args:
             progress: Called after each strip with the number of strips done and of
                 all.
+            held_per_query: Numbers that the caller holds for each query of a strip;
+                where they are many, the strips have fewer queries.
         """
-        starts = range(0, self._queries.size, self._num_rows)
+        num_rows = min(self._num_rows, max(_HELD_PAIRS // held_per_query, 1))
+        starts = range(0, self._queries.size, num_rows)
         for done, start in enumerate(starts, start=1):
-            yield self._strip(start)
+            yield self._strip(start, num_rows)
             if progress is not None:
                 progress(done, len(starts))
 
-    def _strip(self, start: int) -> Strip:
-        stop = min(start + self._num_rows, self._queries.size)
-        rows = self._queries.block(start, self._num_rows)
+    def _strip(self, start: int, num_rows: int) -> Strip:
+        stop = min(start + num_rows, self._queries.size)
+        rows = self._queries.block(start, num_rows)
         labels = ops.convert_to_tensor(self._labels[start:stop])
         steps = np.empty((stop - start, self._gallery.size), np.int32)
         is_positive = np.empty(steps.shape, np.bool_)
