@@ -86,8 +86,12 @@ class LabelPairs(Pairs):
         """Count all positive pairs, and the negative ones as far as it matters."""
         self._check_resolvable(definition, self._negatives.size)
         self.positive = self._positives.distribution()
-        known = definition.known_cuts(self.positive)
-        self._negatives.count(definition.shares, known, self.positive)
+        self._negatives.count(
+            definition.shares,
+            definition.known_cuts(self.positive),
+            definition.at_cuts,
+            self.positive,
+        )
         self.negative = self._negatives.distribution
 
     def accepted(self, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
