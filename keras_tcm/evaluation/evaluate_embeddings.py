@@ -38,6 +38,7 @@ def evaluate_embeddings(
     *,
     gallery_embeddings: Any = None,
     gallery_labels: Any = None,
+    gallery_includes_queries: bool = False,
     far_range: tuple[float, float] = (0.01, 0.1),
     frr_range: tuple[float, float] | None = None,
     calibration_range: tuple[float, float] | None = None,
@@ -123,6 +124,12 @@ def evaluate_embeddings(
             are (query, gallery) pairs, which count for the classes of the query.
             Passing the same object as `embeddings` means no gallery.
         gallery_labels: Labels of the gallery, shape `(m,)`, or as wide as `labels`.
+        gallery_includes_queries: Whether each query is itself one of the gallery's
+            samples: an equal vector, bit for bit, with an equal label. It then never
+            pairs with itself; where several are equal, they pair with each other. A
+            gallery of the queries and no others means no gallery. Defaults to
+            `False`: it pairs with all, and a warning tells how many queries find
+            themselves.
         far_range: Global false acceptance rates that bound the calibration range,
             in (0, 1]. Defaults to `(0.01, 0.1)`.
         frr_range: Global false rejection rates that bound it instead, in [0, 1].
@@ -218,7 +225,12 @@ def evaluate_embeddings(
     check_choice("verbose", verbose, (True, False, "auto"))
 
     inputs = check_inputs(
-        embeddings, labels, gallery_embeddings, gallery_labels, relevance
+        embeddings,
+        labels,
+        gallery_embeddings,
+        gallery_labels,
+        relevance,
+        gallery_includes_queries,
     )
     if max_pairs is not None and max_pairs >= inputs.num_pairs:
         max_pairs = None

@@ -102,7 +102,7 @@ class RelevancePairs(Pairs):
             positives = total(num_positives)
         else:
             sizes = np.array([len(x) for x in memberships.members], np.int64)
-            positives = num_queries * (sizes - (self._walk.times_met - 1))
+            positives = num_queries * (sizes - self._walk.num_own)
         eligible = np.flatnonzero((positives > 0) & (negatives > 0))
         self.class_counts = num_queries[eligible]
         self.num_excluded = len(num_queries) - len(eligible)
