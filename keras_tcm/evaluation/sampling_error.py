@@ -107,7 +107,9 @@ def sampling_error(
     unsampled = 1.0 - negatives.share
     scale = unsampled * (NUM_GROUPS - 1)
     errors = np.sqrt(scale * np.var(replicates, axis=0))
-    point_errors = np.sqrt(scale * np.var(point_replicates, axis=0))
+    # The shape is given for want of any FAR target.
+    of_points = np.reshape(point_replicates, (NUM_GROUPS, len(thresholds.points), 3))
+    point_errors = np.sqrt(scale * np.var(of_points, axis=0))
     far_errors = np.sqrt(scale * np.var(far_replicates, axis=0))
     frr_errors = [
         np.nan if point is None else _frr_error(positive, point, error)
