@@ -336,11 +336,11 @@ def from_cosine(distance, kind):
     return distance if kind == "cosine" else math.sqrt(max(0.0, 2 * distance))
 
 
-def all_pairs(x, y, gallery=None, gallery_labels=None, same=False):
+def all_pairs(x, y, gallery=None, gallery_labels=None, own=()):
     """(cosine distance, label of one end, label of the other end) of every pair.
 
-    Unordered pairs of different samples, or (query, gallery) pairs. `same` says that
-    the gallery is the query set itself, in which no sample pairs with itself.
+    Unordered pairs of different samples, or (query, gallery) pairs. `own` tells where
+    each query is in the gallery, if it is there: it does not pair with itself.
     """
     pairs = []
     if gallery is None:
@@ -352,7 +352,7 @@ def all_pairs(x, y, gallery=None, gallery_labels=None, same=False):
     s = similarities(x, gallery)
     for i in range(len(y)):
         for j in range(len(gallery_labels)):
-            if not (same and i == j):
+            if not (len(own) and own[i] == j):
                 pairs.append((1 - s[i, j], y[i], gallery_labels[j]))
     return pairs
 
@@ -446,7 +446,7 @@ def operating_point(positives, negatives, far_target):
     )
 
 
-def retrieval(x, y, gallery=None, gallery_labels=None, same=False, ks=(1, 2, 4, 8)):
+def retrieval(x, y, gallery=None, gallery_labels=None, own=(), ks=(1, 2, 4, 8)):
     """Recall at each k and mAP@R over the queries that have a positive.
 
     A negative as near as a positive ranks before it.
@@ -454,12 +454,11 @@ def retrieval(x, y, gallery=None, gallery_labels=None, same=False, ks=(1, 2, 4, 
     no_gallery = gallery is None
     s = similarities(x, gallery)
     columns = y if no_gallery else gallery_labels
+    own = range(len(y)) if no_gallery else own
     hits = {k: [] for k in ks}
     precisions = []
     for q in range(len(y)):
-        others = [
-            j for j in range(len(columns)) if not ((no_gallery or same) and j == q)
-        ]
+        others = [j for j in range(len(columns)) if not (len(own) and own[q] == j)]
         positives = sorted(
             (s[q, j] for j in others if columns[j] == y[q]), reverse=True
         )
@@ -493,11 +492,12 @@ def evaluate(
     num_thresholds=101,
     recall_at=(1, 2, 4, 8),
     far_targets=(0.001, 0.01, 0.1),
+    own=(),
 ):
-    same = gallery is x
+    own = range(len(x)) if gallery is x else own
     y = list(y)
     gallery_labels = None if gallery_labels is None else list(gallery_labels)
-    pairs = sorted(all_pairs(x, y, gallery, gallery_labels, same), key=lambda p: p[0])
+    pairs = sorted(all_pairs(x, y, gallery, gallery_labels, own), key=lambda p: p[0])
     positives = [d for d, a, b in pairs if a == b]
     negatives = [d for d, a, b in pairs if a != b]
 
@@ -554,7 +554,7 @@ def evaluate(
             point.threshold = from_cosine(breaking, distance)
         points.append(point)
 
-    recall, map_at_r = retrieval(x, y, gallery, gallery_labels, same, recall_at)
+    recall, map_at_r = retrieval(x, y, gallery, gallery_labels, own, recall_at)
     return SimpleNamespace(
         classes=classes,
         class_counts=[y.count(c) for c in classes],

@@ -77,11 +77,12 @@ class Function:
         self.is_positive = function
 
 
-def pairs_of(x, labels, kind, gallery=None, gallery_labels=None):
+def pairs_of(x, labels, kind, gallery=None, gallery_labels=None, own=()):
     """(cosine distance, is positive, times for each class) of every pair, by distance.
 
     Unordered pairs of different samples, or (query, gallery) pairs, which count for the
-    classes of the query only.
+    classes of the query only. `own` tells where each query is in the gallery, if it is
+    there: it does not pair with itself.
     """
     s = oracles.similarities(x, gallery)
     classes = kind.classes(labels)
@@ -92,6 +93,8 @@ def pairs_of(x, labels, kind, gallery=None, gallery_labels=None):
         else:
             partners = list(enumerate(gallery_labels))
         for j, b in partners:
+            if len(own) and own[i] == j:
+                continue
             is_positive = kind.is_positive(a, b)
             times = {
                 c: int(
@@ -105,18 +108,21 @@ def pairs_of(x, labels, kind, gallery=None, gallery_labels=None):
     return sorted(pairs, key=lambda pair: pair[0])
 
 
-def retrieval(x, labels, kind, gallery=None, gallery_labels=None, ks=(1, 2, 4, 8)):
+def retrieval(
+    x, labels, kind, gallery=None, gallery_labels=None, own=(), ks=(1, 2, 4, 8)
+):
     """Recall at each k and mAP@R over the queries that have a positive.
 
     A negative as near as a positive ranks before it.
     """
     s = oracles.similarities(x, gallery)
     others = labels if gallery is None else gallery_labels
+    own = range(len(labels)) if gallery is None else own
     hits, precisions = {k: [] for k in ks}, []
     for i, a in enumerate(labels):
         ranked = []
         for j, b in enumerate(others):
-            if gallery is None and i == j:
+            if len(own) and own[i] == j:
                 continue
             is_positive = kind.is_positive(a, b)
             ranked.append((-s[i, j] + (oracles.TIE if is_positive else 0), is_positive))
@@ -147,8 +153,9 @@ def evaluate(
     num_thresholds=101,
     recall_at=(1, 2, 4, 8),
     far_targets=(0.001, 0.01, 0.1),
+    own=(),
 ):
-    pairs = pairs_of(x, labels, kind, gallery, gallery_labels)
+    pairs = pairs_of(x, labels, kind, gallery, gallery_labels, own)
     positives = [d for d, is_positive, _ in pairs if is_positive]
     negatives = [d for d, is_positive, _ in pairs if not is_positive]
 
@@ -200,7 +207,9 @@ def evaluate(
             point.threshold = oracles.from_cosine(point.threshold, distance)
         points.append(point)
 
-    recall, map_at_r = retrieval(x, labels, kind, gallery, gallery_labels, recall_at)
+    recall, map_at_r = retrieval(
+        x, labels, kind, gallery, gallery_labels, own, recall_at
+    )
     return SimpleNamespace(
         classes=classes,
         class_counts=[sum(kind.has(a, c) for a in labels) for c in classes],

@@ -37,7 +37,8 @@ class Thresholds:
             that takes more of them on a side; and the crossing.
         eer: The equal error rate.
         cuts: Largest distance in steps that each of `calibration`, then each of
-            `points`, and then each of `between`, accepts.
+            `points`, then each of `between`, and then each of the definition's
+            `at_thresholds`, accepts.
     """
 
     bounds: tuple[float, float]
@@ -60,6 +61,7 @@ class Definition:
     distance: str
     num_thresholds: int
     far_targets: tuple[float, ...]
+    at_thresholds: tuple[float, ...]
 
     @property
     def needs_far_range(self) -> bool:
@@ -73,8 +75,13 @@ class Definition:
         targets = tuple(target for target in self.far_targets if target < 1.0)
         return (*self.far_range, *targets) if self.needs_far_range else targets
 
+    @property
+    def at_cuts(self) -> np.ndarray:
+        """Largest distance in steps that each of `at_thresholds` accepts."""
+        return self._cuts(np.array(self.at_thresholds))
+
     def known_cuts(self, positive: Distribution) -> np.ndarray:
-        """Cuts that do not depend on the negative pairs."""
+        """Cuts of the calibration range, if the negative pairs do not determine it."""
         if self.needs_far_range:
             return np.zeros(0, np.int64)
         return self._cuts(np.linspace(*self._bounds(positive), self.num_thresholds))
@@ -93,7 +100,12 @@ class Definition:
             if point not in (None, NUM_STEPS - 1)
         ]
         between = np.append(_between(calibration, inside), self.distance_of(crossing))
-        cuts = [*self._cuts(calibration), *point_cuts, *self._cuts(between)]
+        cuts = [
+            *self._cuts(calibration),
+            *point_cuts,
+            *self._cuts(between),
+            *self.at_cuts,
+        ]
         return Thresholds(
             bounds, calibration, points, between, eer, np.minimum(cuts, NUM_STEPS - 1)
         )
@@ -162,6 +174,7 @@ def make_definition(
     distance: Any,
     num_thresholds: Any,
     far_targets: Any,
+    at_thresholds: Any = (),
 ) -> Definition:
     """Check the arguments of `evaluate_embeddings` that say what to measure."""
     far_range = _check_far_range(far_range)
@@ -184,6 +197,8 @@ def make_definition(
         distance,
         check_integer("num_thresholds", num_thresholds, 2),
         _check_far_targets(far_targets),
+        # A threshold that is asked for twice is counted once.
+        tuple(sorted(set(check_thresholds("at_thresholds", at_thresholds)))),
     )
 
 
@@ -202,6 +217,14 @@ def _check_far_targets(far_targets: Any) -> tuple[float, ...]:
         check_number("far_targets", target, 0, 1, open_low=True)
         for target in check_several("far_targets", far_targets, "numbers")
     )
+
+
+def check_thresholds(name: str, thresholds: Any) -> list[float]:
+    """Return distances as floats."""
+    return [
+        check_number(name, threshold, 0, 2)
+        for threshold in check_several(name, thresholds, "distances")
+    ]
 
 
 def check_several(name: str, values: Any, kind: str) -> tuple[Any, ...]:

@@ -13,6 +13,8 @@ import numpy as np
 STEPS_PER_UNIT = 2**21
 NUM_STEPS = 2 * STEPS_PER_UNIT + 1
 TIE_STEPS = 2
+# A distance that comes from steps, say by way of a square root, finds back to them.
+_ROUNDING = 1e-6
 
 
 def to_steps(similarities: np.ndarray) -> np.ndarray:
@@ -26,7 +28,8 @@ def to_steps(similarities: np.ndarray) -> np.ndarray:
 
 def accepted_steps(cosine_distances: np.ndarray) -> np.ndarray:
     """Largest distance in steps that each threshold accepts."""
-    steps = np.floor(np.asarray(cosine_distances, np.float64) * STEPS_PER_UNIT)
+    distances = np.asarray(cosine_distances, np.float64)
+    steps = np.floor(distances * STEPS_PER_UNIT + _ROUNDING)
     return np.minimum(steps.astype(np.int64) + TIE_STEPS, NUM_STEPS - 1)
 
 
@@ -41,7 +44,6 @@ class Distribution:
     Attributes:
         steps: The distances that occur, increasing.
         cumulative: Counts up to each of them.
-        limit: Distances up to it, in steps, have been counted.
         size: Number of pairs in all.
     """
 
@@ -51,23 +53,24 @@ class Distribution:
         size: int | None = None,
         times_counted: int = 1,
     ) -> None:
-        self.limit = len(histogram) - 1
         self.steps = np.flatnonzero(histogram)
         self.cumulative = np.cumsum(histogram[self.steps])
         self._times_counted = times_counted
         counted = int(self.cumulative[-1]) // times_counted if len(self.steps) else 0
         self.size = counted if size is None else size
-        self._num_counted = counted
 
-    def has(self, index: int) -> bool:
-        """Whether the pair with `index` pairs before it has been counted."""
-        return index < self._num_counted
+    def has(self, index: int, limit: int) -> bool:
+        """Whether the pair with `index` pairs before it has been counted up to `limit`.
+
+        Args:
+            index: Number of pairs before it.
+            limit: A distance in steps.
+        """
+        return bool(index * self._times_counted < self._count_up_to(limit))
 
     def share_up_to(self, steps: np.ndarray | int) -> np.ndarray:
         """Share of the pairs whose distance is at most `steps`."""
-        counts = np.concatenate([[0], self.cumulative])
-        found = counts[np.searchsorted(self.steps, steps, side="right")]
-        shares = found / (self.size * self._times_counted)
+        shares = self._count_up_to(steps) / (self.size * self._times_counted)
         return np.where(np.asarray(steps) >= NUM_STEPS - 1, 1.0, shares)
 
     def order_statistic(self, index: int) -> int:
@@ -94,3 +97,7 @@ class Distribution:
         position = share * (self.size - 1)
         lower = math.floor(position)
         return lower, position - lower
+
+    def _count_up_to(self, steps: np.ndarray | int) -> np.ndarray:
+        counts = np.concatenate([[0], self.cumulative])
+        return counts[np.searchsorted(self.steps, steps, side="right")]

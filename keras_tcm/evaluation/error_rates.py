@@ -24,10 +24,9 @@ class ErrorRates:
         thresholds: Distances, increasing, shape `(R,)`.
         far: Share of all negative pairs that are accepted, shape `(R,)`.
         frr: Share of all positive pairs that are rejected, shape `(R,)`.
-        per_class_far: The same share of each class's negative pairs, float32, shape
-            `(C, R)`.
-        per_class_frr: The same share of each class's positive pairs, float32, shape
-            `(C, R)`.
+        per_class_far: The same share of each class's negative pairs, float32 (float64
+            where `Evaluation.rates_at` returns it), shape `(C, R)`.
+        per_class_frr: The same share of each class's positive pairs, likewise.
 
     Example:
 

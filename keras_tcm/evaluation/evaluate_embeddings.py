@@ -14,7 +14,7 @@ from keras_tcm.evaluation.definition import (
     check_several,
     make_definition,
 )
-from keras_tcm.evaluation.distribution import NUM_STEPS, TIE_STEPS, Distribution
+from keras_tcm.evaluation.distribution import NUM_STEPS, Distribution
 from keras_tcm.evaluation.error_rates import ErrorRates
 from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
 from keras_tcm.evaluation.executors import ClientExecutor
@@ -22,7 +22,6 @@ from keras_tcm.evaluation.inputs import Inputs, check_inputs
 from keras_tcm.evaluation.pairs import Pairs
 from keras_tcm.evaluation.precision import full_precision
 from keras_tcm.evaluation.relevance_labels import check_relevance, has_single_labels
-from keras_tcm.evaluation.sampling_error import SamplingError
 from keras_tcm.evaluation.tile_walk import Progress
 from keras_tcm.labels import label_array
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
@@ -38,6 +37,7 @@ def evaluate_embeddings(
     *,
     gallery_embeddings: Any = None,
     gallery_labels: Any = None,
+    gallery_includes_queries: bool = False,
     far_range: tuple[float, float] = (0.01, 0.1),
     frr_range: tuple[float, float] | None = None,
     calibration_range: tuple[float, float] | None = None,
@@ -47,6 +47,7 @@ def evaluate_embeddings(
     num_thresholds: int = 101,
     recall_at: Sequence[int] = (1, 2, 4, 8),
     far_targets: Sequence[float] = (0.001, 0.01, 0.1),
+    at_thresholds: Sequence[float] = (),
     relevance: Any = None,
     max_pairs: int | None = None,
     seed: int = 0,
@@ -79,9 +80,10 @@ def evaluate_embeddings(
 
     Similarities are computed in float32: cosine distances closer than 1e-6 count as
     equal. Every pair is counted; from some ten million pairs on, the classes' FARs
-    are read off fine bins, with a standard error below 4e-5. Numba (the `fast` extra)
-    counts large sets about 1.5 times as fast. A threshold accepts a distance equal to
-    it, and a negative as near as a positive ranks before it.
+    are read off fine bins, with a standard error below 4e-5, but at `at_thresholds`
+    they too are exact. Numba (the `fast` extra) counts large sets about 1.5 times as
+    fast. A threshold accepts a distance equal to it, and a negative as near as a
+    positive ranks before it.
 
     Which pairs count for a class depends on `relevance`; global rates count every pair
     once.
@@ -121,6 +123,12 @@ def evaluate_embeddings(
             are (query, gallery) pairs, which count for the classes of the query.
             Passing the same object as `embeddings` means no gallery.
         gallery_labels: Labels of the gallery, shape `(m,)`, or as wide as `labels`.
+        gallery_includes_queries: Whether each query is itself one of the gallery's
+            samples: an equal vector, bit for bit, with an equal label. It then never
+            pairs with itself; where several are equal, they pair with each other. A
+            gallery of the queries and no others means no gallery. Defaults to
+            `False`: it pairs with all, and a warning tells how many queries find
+            themselves.
         far_range: Global false acceptance rates that bound the calibration range,
             in (0, 1]. Defaults to `(0.01, 0.1)`.
         frr_range: Global false rejection rates that bound it instead, in [0, 1].
@@ -137,6 +145,10 @@ def evaluate_embeddings(
             are left out, here and in mAP@R.
         far_targets: Global false acceptance rates for which to give the threshold,
             in (0, 1].
+        at_thresholds: Distances, in [0, 2], at which to count FAR and FRR exactly, in
+            all and of each class: what does a threshold do that was chosen elsewhere?
+            In any order; `Evaluation.rates_at` tells the rates. With `max_pairs` the
+            FARs are those of the sample, with a standard error.
         relevance: What makes a pair positive (see above): a
             `keras_tcm.relevance.Relevance`. Defaults to `None`: equal labels.
         max_pairs: Number of pairs to compare, at most; where there are more, the
@@ -187,6 +199,7 @@ def evaluate_embeddings(
         distance,
         num_thresholds,
         far_targets,
+        at_thresholds,
     )
     recall_at = _check_recall_at(recall_at)
     relevance = check_relevance(relevance)
@@ -211,7 +224,12 @@ def evaluate_embeddings(
     check_choice("verbose", verbose, (True, False, "auto"))
 
     inputs = check_inputs(
-        embeddings, labels, gallery_embeddings, gallery_labels, relevance
+        embeddings,
+        labels,
+        gallery_embeddings,
+        gallery_labels,
+        relevance,
+        gallery_includes_queries,
     )
     if max_pairs is not None and max_pairs >= inputs.num_pairs:
         max_pairs = None
@@ -270,20 +288,49 @@ def evaluate_pairs(
         standard_errors = error.scores | dict(zip(names, spread.tolist(), strict=True))
     frr = 1.0 - positives_accepted / pairs.num_positives[:, None]
     far = negatives_accepted / pairs.num_negatives[:, None]
-    operating_points = tuple(
-        _operating_point(
-            definition,
-            number,
-            chosen.points[number],
-            positive,
-            negative,
-            frr[:, size + number],
-            far[:, size + number],
-            error,
+
+    def point_at(
+        place: int, target: float, threshold: float, errors: dict[str, float] | None
+    ) -> OperatingPoint:
+        if math.isnan(threshold):
+            unknown = np.full(len(far), np.nan)
+            return OperatingPoint(
+                target, math.nan, math.nan, math.nan, unknown, unknown.copy()
+            )
+        return OperatingPoint(
+            far_target=target,
+            threshold=threshold,
+            far=float(negative.share_up_to(chosen.cuts[place])),
+            frr=float(1.0 - positive.share_up_to(chosen.cuts[place])),
+            per_class_far=far[:, place],
+            per_class_frr=frr[:, place],
+            standard_errors=errors,
         )
-        for number in range(len(definition.far_targets))
+
+    operating_points = tuple(
+        point_at(
+            size + number,
+            target,
+            math.nan if point is None else definition.distance_of(point),
+            None if error is None else error.points[number],
+        )
+        for number, (target, point) in enumerate(
+            zip(definition.far_targets, chosen.points, strict=True)
+        )
     )
-    error_rates = _error_rates(chosen, operating_points, positive, negative, frr, far)
+    first = len(chosen.cuts) - len(definition.at_thresholds)
+    at_thresholds = tuple(
+        point_at(
+            first + number,
+            math.nan,
+            threshold,
+            None if error is None else error.at_thresholds[number],
+        )
+        for number, threshold in enumerate(definition.at_thresholds)
+    )
+    error_rates = _error_rates(
+        chosen, operating_points, positive, negative, frr[:, :first], far[:, :first]
+    )
     recall = hits.mean(axis=0).tolist()
     evaluation = Evaluation(
         opis=float(per_class.mean()),
@@ -307,6 +354,7 @@ def evaluate_pairs(
         epsilon=definition.epsilon,
         standard_errors=standard_errors,
         error_rates=error_rates,
+        at_thresholds=at_thresholds,
     )
     return evaluation, hits, average_precision
 
@@ -316,33 +364,6 @@ def _check_recall_at(recall_at: Any) -> tuple[int, ...]:
     if not values:
         raise ValueError("`recall_at` must not be empty. Received: recall_at=()")
     return tuple(check_integer("recall_at", k, 1) for k in values)
-
-
-def _operating_point(
-    definition: Definition,
-    number: int,
-    steps: int | None,
-    positive: Distribution,
-    negative: Distribution,
-    per_class_frr: np.ndarray,
-    per_class_far: np.ndarray,
-    error: SamplingError | None,
-) -> OperatingPoint:
-    target = definition.far_targets[number]
-    if steps is None:
-        unknown = np.full(len(per_class_far), np.nan)
-        return OperatingPoint(
-            target, math.nan, math.nan, math.nan, unknown, unknown.copy()
-        )
-    return OperatingPoint(
-        far_target=target,
-        threshold=definition.distance_of(steps),
-        far=float(negative.share_up_to(steps + TIE_STEPS)),
-        frr=float(1.0 - positive.share_up_to(steps + TIE_STEPS)),
-        per_class_far=per_class_far,
-        per_class_frr=per_class_frr,
-        standard_errors=None if error is None else error.points[number],
-    )
 
 
 def _error_rates(
@@ -357,7 +378,7 @@ def _error_rates(
     distances = np.concatenate([chosen.calibration, point_thresholds, chosen.between])
     # Without unresolved points, which are NaN, and those at the largest distance, which
     # would stretch the range.
-    is_used = chosen.cuts < NUM_STEPS - 1
+    is_used = chosen.cuts[: len(distances)] < NUM_STEPS - 1
     is_used[: len(chosen.calibration)] = True
     _, places = np.unique(np.where(is_used, distances, np.nan), return_index=True)
     places = places[~np.isnan(distances[places])]

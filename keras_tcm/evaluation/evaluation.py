@@ -10,19 +10,24 @@ from typing import Any, Self
 import numpy as np
 
 from keras_tcm.class_names import ClassNames
+from keras_tcm.evaluation.definition import check_thresholds
+from keras_tcm.evaluation.distance import to_cosine
+from keras_tcm.evaluation.distribution import accepted_steps
 from keras_tcm.evaluation.error_rates import ErrorRates
 from keras_tcm.files import replacing
 from keras_tcm.labels import label_array
 
 _FORMAT = "keras_tcm.Evaluation"
+# Fields that hold operating points.
+_POINTS = ("operating_points", "at_thresholds")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OperatingPoint:
-    """The threshold for one target of the global false acceptance rate.
+    """A threshold, for a target of the global FAR or as asked for, and its rates.
 
     Attributes:
-        far_target: The target.
+        far_target: The target, or NaN if the threshold itself was asked for.
         threshold: Distance up to which pairs are accepted: just below the negative
             pair that would exceed the target. NaN if the target is not resolved.
         far: Global false acceptance rate achieved, at most the target.
@@ -31,7 +36,8 @@ class OperatingPoint:
         per_class_frr: Share of each class's positive pairs rejected, shape `(C,)`.
         standard_errors: Where pairs were sampled, the standard errors by name: of
             `"threshold"` and `"frr"` as estimates of what all pairs would give for the
-            target, and of `"far"` as the rate of all pairs at this threshold. `None` if
+            target, and of `"far"` as the rate of all pairs at this threshold; where the
+            threshold was asked for, of `"far"` and of `"frr"`, which is 0. `None` if
             all pairs were compared, or if unresolved.
     """
 
@@ -82,6 +88,8 @@ class Evaluation:
             k). `None` if all pairs were compared.
         error_rates: FAR and FRR, in all and of each class, at many thresholds: see
             `ErrorRates`. `None` in results that an earlier version saved.
+        at_thresholds: One `OperatingPoint` per distance of `at_thresholds`, increasing
+            and each of them once.
 
     Example:
 
@@ -111,6 +119,97 @@ class Evaluation:
     epsilon: float
     standard_errors: dict[str, float] | None = None
     error_rates: ErrorRates | None = None
+    at_thresholds: tuple[OperatingPoint, ...] = ()
+
+    def rates_at(self, thresholds: Any) -> ErrorRates:
+        """FAR and FRR at thresholds that have been counted, in all and of each class.
+
+        These are the `at_thresholds` of `evaluate_embeddings`, the thresholds of the
+        operating points and those of `error_rates`. At any other distance the rates
+        are not known, and nothing is interpolated. (Distances are told apart in steps
+        of 4.8e-7 of the cosine distance.)
+
+        The rates are counts over all pairs; only those of classes may, at thresholds
+        that were not given as `at_thresholds`, have been read off bins: see
+        `evaluate_embeddings`. Where pairs were sampled, FARs are estimates, of which
+        `at_thresholds` and `operating_points` have standard errors.
+
+        Args:
+            thresholds: A distance of the measure that was evaluated, or several in
+                any order, shape `(R,)`.
+
+        Returns:
+            The rates at these, in their order. For a single distance `thresholds`,
+            `far` and `frr` are numbers, and the rates of the classes have shape
+            `(C,)`; float64.
+
+        Raises:
+            TypeError: If a threshold is not a number.
+            ValueError: If a threshold is not in [0, 2], or has not been counted.
+
+        Example:
+
+        >>> result = keras_tcm.evaluate_embeddings(x, y, at_thresholds=(0.3,))
+        >>> far = result.rates_at(0.3).far
+        """
+        is_one = np.ndim(thresholds) == 0
+        asked = np.array(
+            check_thresholds("thresholds", [thresholds] if is_one else thresholds)
+        )
+        counted = self._counted_rates()
+        # What accepts the same steps has the same rates. The first are the best known.
+        cuts, places = np.unique(
+            accepted_steps(to_cosine(counted.thresholds, self.distance)),
+            return_index=True,
+        )
+        wanted = accepted_steps(to_cosine(asked, self.distance))
+        is_counted = np.isin(wanted, cuts)
+        if not is_counted.all():
+            raise ValueError(self._not_counted(asked[~is_counted][0]))
+        chosen = places[np.searchsorted(cuts, wanted)]
+        index = chosen[0] if is_one else chosen
+        return ErrorRates(
+            asked[0] if is_one else asked,
+            counted.far[index],
+            counted.frr[index],
+            counted.per_class_far[:, index],
+            counted.per_class_frr[:, index],
+        )
+
+    def _counted_rates(self) -> ErrorRates:
+        """The rates at all thresholds that were counted, the most exact ones first."""
+        points = [
+            *self.at_thresholds,
+            *(point for point in self.operating_points if point.resolved),
+        ]
+        empty = np.zeros((len(self.classes), 0))
+        rates = self.error_rates
+        rates = rates or ErrorRates(empty[0], empty[0], empty[0], empty, empty)
+        return ErrorRates(
+            np.array([*(point.threshold for point in points), *rates.thresholds]),
+            np.array([*(point.far for point in points), *rates.far]),
+            np.array([*(point.frr for point in points), *rates.frr]),
+            np.column_stack([*(p.per_class_far for p in points), rates.per_class_far]),
+            np.column_stack([*(p.per_class_frr for p in points), rates.per_class_frr]),
+        )
+
+    def _not_counted(self, threshold: float) -> str:
+        known = [
+            repr(point.threshold)
+            for points in (self.at_thresholds, self.operating_points)
+            for point in points
+            if point.resolved
+        ]
+        if self.error_rates is not None:
+            thresholds = self.error_rates.thresholds
+            known.append(
+                f"one of the {len(thresholds)} `error_rates.thresholds` from "
+                f"{float(thresholds[0])!r} to {float(thresholds[-1])!r}"
+            )
+        return (
+            f"`thresholds` must have been counted: {', '.join(known)}. For others, "
+            f"evaluate with `at_thresholds`. Received: {float(threshold)!r}"
+        )
 
     def summary(self) -> str:
         """Describe the result in a few lines of text."""
@@ -154,6 +253,12 @@ class Evaluation:
                     else "not resolved by the negative pairs"
                 )
             )
+        for point in self.at_thresholds:
+            lines.append(
+                f"At {point.threshold:<13.4f}"
+                f"FAR {point.far:.4%}{_error(point.standard_errors, 'far', '.4%')}, "
+                f"FRR {point.frr:.2%}"
+            )
         return "\n".join(lines)
 
     def _error(self, name: str, form: str) -> str:
@@ -173,9 +278,8 @@ class Evaluation:
             for label in self.classes.tolist()
         ]
         values["recall"] = {str(k): value for k, value in self.recall.items()}
-        values["operating_points"] = [
-            dataclasses.asdict(point) for point in self.operating_points
-        ]
+        for name in _POINTS:
+            values[name] = [dataclasses.asdict(point) for point in values[name]]
         values["error_rates"] = self.error_rates and self.error_rates.to_dict()
         return {"format": _FORMAT, **_to_json(values)}
 
@@ -208,7 +312,9 @@ class Evaluation:
             ValueError: If it is anything else.
         """
         names = {"format", *(field.name for field in dataclasses.fields(cls))}
-        if not isinstance(values, dict) or values.keys() | {"error_rates"} != names:
+        # Earlier versions saved results without these.
+        optional = {"error_rates", "at_thresholds"}
+        if not isinstance(values, dict) or values.keys() | optional != names:
             found = list(values) if isinstance(values, dict) else values
             raise ValueError(
                 "`values` must be what `Evaluation.to_dict` returns. "
@@ -229,9 +335,10 @@ class Evaluation:
         values["standard_errors"] = errors and _load_errors(errors)
         rates = values.get("error_rates")
         values["error_rates"] = rates and ErrorRates.from_dict(rates)
-        values["operating_points"] = tuple(
-            _load_operating_point(dict(point)) for point in values["operating_points"]
-        )
+        for name in _POINTS:
+            values[name] = tuple(
+                _load_operating_point(dict(point)) for point in values.get(name, ())
+            )
         return cls(**values)
 
     def plot_utility(self, ax: Any = None, threshold: float | None = None) -> Any:

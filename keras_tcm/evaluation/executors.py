@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from keras_tcm.evaluation.devices import local_devices, on_device
+from keras_tcm.evaluation.process_setting import ProcessSetting
 from keras_tcm.evaluation.walk_part import PartResult, WalkPart, count_part
 
 # How often Dask counts a part anew that failed, say for want of a file system. Workers
@@ -15,6 +16,8 @@ from keras_tcm.evaluation.walk_part import PartResult, WalkPart, count_part
 _RETRIES = 2
 # A cluster that grows with the work must see some.
 _MIN_PENDING = 8
+# Size of a task, in the configuration of Dask.
+_WARNING_THRESHOLD = "distributed.admin.large-graph-warning-threshold"
 
 
 class Executor(Protocol):
@@ -106,12 +109,26 @@ class ClientExecutor:
 
     def _accept_vectors(self) -> contextlib.AbstractContextManager:
         """Keep Dask from warning that the parts hold their vectors."""
-        if not self._is_dask:
-            return contextlib.nullcontext()
-        import dask
+        return _LARGE_GRAPHS if self._is_dask else contextlib.nullcontext()
 
-        name = "distributed.admin.large-graph-warning-threshold"
-        return dask.config.set({name: "1 TiB"})
+
+def _read_warning_threshold() -> Any:
+    import dask
+
+    return dask.config.get(_WARNING_THRESHOLD)
+
+
+def _write_warning_threshold(value: Any) -> None:
+    import dask
+
+    dask.config.set({_WARNING_THRESHOLD: value})
+
+
+_LARGE_GRAPHS = ProcessSetting(
+    _read_warning_threshold,
+    _write_warning_threshold,
+    lambda: _write_warning_threshold("1 TiB"),
+)
 
 
 def local_executor() -> Executor | None:

@@ -22,6 +22,7 @@ class LabelPairs(Pairs):
     Args:
         queries: The queries.
         gallery: The gallery, or `None` to pair the queries with each other.
+        own: Where each query is in the gallery, or `None` if they are not there.
         classes: Labels of all classes, by class index.
         ks: Ranks that recall is asked for.
         max_pairs: Number of pairs to compare, at most; `None` for all.
@@ -38,6 +39,7 @@ class LabelPairs(Pairs):
         self,
         queries: Samples,
         gallery: Samples | None,
+        own: np.ndarray | None,
         classes: Sequence[Hashable],
         ks: tuple[int, ...],
         max_pairs: int | None,
@@ -46,7 +48,7 @@ class LabelPairs(Pairs):
         executor: Executor | None,
         new_progress: Callable[[], Progress | None],
     ) -> None:
-        population = Population(queries, gallery)
+        population = Population(queries, gallery, own is not None)
         self._eligible = population.eligible
         self.classes = [classes[code] for code in self._eligible.tolist()]
         self.class_counts = population.query_counts[self._eligible]
@@ -54,7 +56,7 @@ class LabelPairs(Pairs):
         self.num_positives = population.num_positives
         self.num_negative_pairs = population.num_negative_pairs
         self._check_classes()
-        self._positives = PositivePairs(queries, gallery)
+        self._positives = PositivePairs(queries, gallery, own)
         self._negatives: AllNegativePairs | SampledNegativePairs
         if max_pairs is None:
             self._negatives = AllNegativePairs(
@@ -71,6 +73,7 @@ class LabelPairs(Pairs):
             self._negatives = SampledNegativePairs(
                 queries,
                 gallery,
+                own,
                 population,
                 ks,
                 max_pairs,
@@ -86,8 +89,12 @@ class LabelPairs(Pairs):
         """Count all positive pairs, and the negative ones as far as it matters."""
         self._check_resolvable(definition, self._negatives.size)
         self.positive = self._positives.distribution()
-        known = definition.known_cuts(self.positive)
-        self._negatives.count(definition.shares, known, self.positive)
+        self._negatives.count(
+            definition.shares,
+            definition.known_cuts(self.positive),
+            definition.at_cuts,
+            self.positive,
+        )
         self.negative = self._negatives.distribution
 
     def accepted(self, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -61,13 +61,18 @@ class NegativePairs(abc.ABC):
         self._ranks: NeighborRanks | None = None
 
     def count(
-        self, shares: tuple[float, ...], cuts: np.ndarray, positive: Distribution
+        self,
+        shares: tuple[float, ...],
+        cuts: np.ndarray,
+        exact_cuts: np.ndarray,
+        positive: Distribution,
     ) -> None:
         """Count the pairs as far as it matters, and rank the neighbours if possible.
 
         Args:
             shares: Quantiles of the negative distances that will be asked for.
             cuts: Distances in steps that are known to be asked for.
+            exact_cuts: More of these, at which no class is to be read off a bin.
             positive: The positive pairs by distance. The counts go at least to where
                 FAR exceeds FRR.
         """
@@ -78,9 +83,14 @@ class NegativePairs(abc.ABC):
         with_ranks = True
         while True:
             last = max(_quantile(pilot, share), first + 1, *cuts)
-            self._count(self._edges(pilot, first, last, cuts), with_ranks)
+            # At the largest distance every pair is accepted: nothing to count.
+            edges = np.union1d(
+                self._edges(pilot, first, last, cuts),
+                exact_cuts[exact_cuts < NUM_STEPS - 1],
+            )
+            self._count(edges, with_ranks)
             # What the pilot did not foresee is counted anew, farther.
-            if last == NUM_STEPS - 1 or self._is_enough(shares, positive):
+            if last == NUM_STEPS - 1 or self._is_enough(last, shares, positive):
                 return
             share, with_ranks = 2.0 * share, False
 
@@ -127,14 +137,17 @@ class NegativePairs(abc.ABC):
     ) -> np.ndarray:
         """Choose the bins: increasing edges from `first` to `last`, in steps."""
 
-    def _is_enough(self, shares: tuple[float, ...], positive: Distribution) -> bool:
+    def _is_enough(
+        self, last: int, shares: tuple[float, ...], positive: Distribution
+    ) -> bool:
+        """Whether the bins up to `last` hold what will be asked for."""
         negative = self.distribution
-        far = negative.share_up_to(negative.limit)
-        frr = 1.0 - positive.share_up_to(negative.limit)
+        far = negative.share_up_to(last)
+        frr = 1.0 - positive.share_up_to(last)
         # One more than a quantile needs: an operating point asks for the next pair.
         indices = [negative.quantile_index(share)[0] + 2 for share in shares]
-        most = max(indices, default=0)
-        return bool(far >= frr) and negative.has(min(most, negative.size - 1))
+        most = min(max(indices, default=0), negative.size - 1)
+        return bool(far >= frr) and negative.has(most, last)
 
     def _pilot(self) -> np.ndarray:
         """Distances in steps of some negative pairs, increasing."""

@@ -11,6 +11,7 @@ class Population:
     Args:
         queries: The queries.
         gallery: The gallery, or `None` if the queries are paired with each other.
+        includes_queries: Whether each query is itself in the gallery.
 
     Attributes:
         query_counts: Queries of each class, shape `(classes,)`.
@@ -23,12 +24,15 @@ class Population:
         num_excluded: Classes with a query that are not eligible.
     """
 
-    def __init__(self, queries: Samples, gallery: Samples | None) -> None:
+    def __init__(
+        self, queries: Samples, gallery: Samples | None, includes_queries: bool
+    ) -> None:
         self.query_counts = np.diff(queries.starts)
         is_paired_with_itself = gallery is None
         gallery = queries if gallery is None else gallery
         gallery_counts = np.diff(gallery.starts)
-        per_query = gallery_counts - (1 if is_paired_with_itself else 0)
+        has_self = is_paired_with_itself or includes_queries
+        per_query = gallery_counts - (1 if has_self else 0)
         others = gallery.size - gallery_counts
         self.eligible = np.flatnonzero(
             (self.query_counts > 0) & (per_query > 0) & (others > 0)

@@ -58,7 +58,7 @@ class PositivePairs:
         gallery: The gallery, or `None` to pair the queries with each other: each
             pair is then met from both of its ends.
         own: Where each query is in the gallery, if it is there: it does not pair with
-            itself. Shape `(queries.size,)`, increasing.
+            itself. Shape `(queries.size,)`.
 
     Attributes:
         times_counted: How often the groups contain each pair.

@@ -32,6 +32,7 @@ def recall_at_k(
         Recall over the samples that have a positive; NaN if there are none.
     """
     vectors = check_embeddings("embeddings", embeddings)
+    k = min(k, len(vectors))
     (known,) = read_labels([("labels", labels, len(vectors))], relevance)
     hits = []
     with full_precision():

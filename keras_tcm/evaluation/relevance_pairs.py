@@ -63,7 +63,7 @@ class RelevancePairs(Pairs):
         number = np.arange(num_bins, dtype=np.min_scalar_type(num_bins))
         bin_of_step = np.repeat(number, widths)
         table = np.zeros((2, len(self.classes), num_bins), np.int64)
-        for strip in self._walk.strips(self._new_progress()):
+        for strip in self._walk.strips(self._new_progress(), 2 * num_bins):
             bins = bin_of_step[strip.steps]
             by_query = _count_bins(bins, strip.is_positive, num_bins)
             for code, rows in self._members_in(strip):
@@ -102,7 +102,7 @@ class RelevancePairs(Pairs):
             positives = total(num_positives)
         else:
             sizes = np.array([len(x) for x in memberships.members], np.int64)
-            positives = num_queries * (sizes - (self._walk.times_met - 1))
+            positives = num_queries * (sizes - self._walk.num_own)
         eligible = np.flatnonzero((positives > 0) & (negatives > 0))
         self.class_counts = num_queries[eligible]
         self.num_excluded = len(num_queries) - len(eligible)

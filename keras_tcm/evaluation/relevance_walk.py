@@ -80,9 +80,12 @@ class RelevanceWalk:
         gallery_labels: Labels of the gallery, or `None`.
         relevance: Tells which pairs are positive.
         block_size: Side of a block of products, or `None` to choose it.
+        own: Where each query is in the gallery, if it is there: it does not pair with
+            itself.
 
     Attributes:
         times_met: How often each pair is met.
+        num_own: 1 if each query is in the gallery, or there is none; 0 otherwise.
         num_candidates: Gallery samples that each query is compared with.
     """
 
@@ -94,8 +97,9 @@ class RelevanceWalk:
         gallery_labels: np.ndarray | None,
         relevance: Relevance,
         block_size: int | None,
+        own: np.ndarray | None = None,
     ) -> None:
-        self._is_separate = gallery is not None
+        self._own = np.arange(queries.size) if gallery is None else own
         self._queries = queries
         self._gallery = queries if gallery is None else gallery
         self._labels = comparable(labels, relevance)
@@ -107,25 +111,31 @@ class RelevanceWalk:
         self._num_columns = block_size or tile_side(size)
         num_rows = block_size or tile_side(queries.size)
         self._num_rows = min(num_rows, max(_HELD_PAIRS // size, 1))
-        self.times_met = 1 if self._is_separate else 2
-        self.num_candidates = size if self._is_separate else size - 1
+        self.times_met = 2 if gallery is None else 1
+        self.num_own = 0 if self._own is None else 1
+        self.num_candidates = size - self.num_own
 
-    def strips(self, progress: Progress | None = None) -> Iterator[Strip]:
+    def strips(
+        self, progress: Progress | None = None, held_per_query: int = 1
+    ) -> Iterator[Strip]:
         """Go through the pairs once.
 
         Args:
             progress: Called after each strip with the number of strips done and of
                 all.
+            held_per_query: Numbers that the caller holds for each query of a strip;
+                where they are many, the strips have fewer queries.
         """
-        starts = range(0, self._queries.size, self._num_rows)
+        num_rows = min(self._num_rows, max(_HELD_PAIRS // held_per_query, 1))
+        starts = range(0, self._queries.size, num_rows)
         for done, start in enumerate(starts, start=1):
-            yield self._strip(start)
+            yield self._strip(start, num_rows)
             if progress is not None:
                 progress(done, len(starts))
 
-    def _strip(self, start: int) -> Strip:
-        stop = min(start + self._num_rows, self._queries.size)
-        rows = self._queries.block(start, self._num_rows)
+    def _strip(self, start: int, num_rows: int) -> Strip:
+        stop = min(start + num_rows, self._queries.size)
+        rows = self._queries.block(start, num_rows)
         labels = ops.convert_to_tensor(self._labels[start:stop])
         steps = np.empty((stop - start, self._gallery.size), np.int32)
         is_positive = np.empty(steps.shape, np.bool_)
@@ -137,8 +147,8 @@ class RelevanceWalk:
             products = similarities(rows, columns)
             steps[:, tile] = to_steps(products[: stop - start, : len(others)])
             is_positive[:, tile] = ops.convert_to_numpy(relevant)
-        if not self._is_separate:
-            own = np.arange(stop - start), np.arange(start, stop)
+        if self._own is not None:
+            own = np.arange(stop - start), self._own[start:stop]
             steps[own] = NUM_STEPS
             is_positive[own] = False
         return Strip(start, steps, is_positive)

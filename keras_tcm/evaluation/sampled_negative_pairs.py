@@ -37,6 +37,7 @@ class SampledNegativePairs(NegativePairs):
     Args:
         queries: The queries.
         gallery: The gallery, or `None` to pair the queries with each other.
+        own: Where each query is in the gallery, or `None` if they are not there.
         population: The sizes of the classes.
         ks: Ranks that recall is asked for.
         max_pairs: Number of pairs to compare, at most.
@@ -57,6 +58,7 @@ class SampledNegativePairs(NegativePairs):
         self,
         queries: Samples,
         gallery: Samples | None,
+        own: np.ndarray | None,
         population: Population,
         ks: tuple[int, ...],
         max_pairs: int,
@@ -102,17 +104,19 @@ class SampledNegativePairs(NegativePairs):
                 f"of the sampled. Received: max_pairs={max_pairs}"
             )
 
+        self._row_order = None
+        ranked_own: np.ndarray | None
         if gallery is None:
-            places, own = np.sort(drawn), np.sort(drawn)
+            places = ranked_own = np.sort(drawn)
+            # Queries that are rows of the walk as well are ranked on the way.
+            self._row_order = np.searchsorted(places, drawn)
         else:
             places = np.sort(rng.choice(queries.size, num_queries, replace=False))
-            own = None
-        # Queries that are rows of the walk as well are ranked on the way.
-        self._row_order = None if own is None else np.searchsorted(places, drawn)
+            ranked_own = None if own is None else own[places]
         ranked = Samples(
             queries.pick(places), queries.codes[places], len(queries.starts) - 1
         )
-        positives = PositivePairs(ranked, others, own)
+        positives = PositivePairs(ranked, others, ranked_own)
         if not positives.num_pairs:
             raise UndefinedError(
                 "`max_pairs` must be larger: none of the sampled queries has a "

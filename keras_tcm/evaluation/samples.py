@@ -22,6 +22,7 @@ class Samples:
         size: Number of samples, `n`.
         codes: Class index of each sample in sorted order, shape `(n,)`.
         starts: First sample of each class, and `n`: shape `(num_classes + 1,)`.
+        order: Place of each sample before it was sorted, shape `(n,)`.
         blocks: The unit vectors in sorted order as backend tensors.
     """
 
@@ -29,7 +30,7 @@ class Samples:
         self, embeddings: np.ndarray | Shards, codes: np.ndarray, num_classes: int
     ) -> None:
         self.size = len(embeddings)
-        order = np.argsort(codes, kind="stable")
+        order = self.order = np.argsort(codes, kind="stable")
         self.codes = codes[order]
         self.starts = np.searchsorted(self.codes, np.arange(num_classes + 1))
         self._vectors: Vectors

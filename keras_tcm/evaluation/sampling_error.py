@@ -28,12 +28,14 @@ class SamplingError:
         epsilon_opis_bias: The same for epsilon-OPIS.
         scores: Standard errors of OPIS, epsilon-OPIS and the equal error rate.
         points: Standard errors of each operating point.
+        at_thresholds: Standard errors at each threshold that was asked for.
     """
 
     opis_bias: np.ndarray
     epsilon_opis_bias: float
     scores: dict[str, float]
     points: list[dict[str, float]]
+    at_thresholds: list[dict[str, float]]
 
 
 def sampling_error(
@@ -82,7 +84,8 @@ def sampling_error(
     whole_opis, whole_scores = scores(thresholds, whole_far)
 
     mean_opis = np.zeros_like(whole_opis)
-    replicates, point_replicates = [], []
+    replicates, point_replicates, far_replicates = [], [], []
+    at_cuts = definition.at_cuts
     for group in range(NUM_GROUPS):
         negative = negatives.distribution_without(group)
         chosen = definition.thresholds(positive, negative)
@@ -98,10 +101,14 @@ def sampling_error(
                 )
             ]
         )
+        far_replicates.append(negative.share_up_to(at_cuts))
     unsampled = 1.0 - negatives.share
     scale = unsampled * (NUM_GROUPS - 1)
     errors = np.sqrt(scale * np.var(replicates, axis=0))
-    point_errors = np.sqrt(scale * np.var(point_replicates, axis=0))
+    # The shape is given for want of any FAR target.
+    of_points = np.reshape(point_replicates, (NUM_GROUPS, len(thresholds.points), 3))
+    point_errors = np.sqrt(scale * np.var(of_points, axis=0))
+    far_errors = np.sqrt(scale * np.var(far_replicates, axis=0))
     frr_errors = [
         np.nan if point is None else _frr_error(positive, point, error)
         for point, error in zip(thresholds.points, point_errors[:, 2], strict=True)
@@ -117,6 +124,8 @@ def sampling_error(
                 point_errors.tolist(), frr_errors, strict=True
             )
         ],
+        # All positive pairs are counted.
+        at_thresholds=[{"far": far, "frr": 0.0} for far in far_errors.tolist()],
     )
 
 

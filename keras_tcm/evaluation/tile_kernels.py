@@ -68,7 +68,7 @@ class NegativeCounts:
             are not to be counted by class.
         column_slots: The same for gallery samples, or `None` not to count them.
         num_slots: Rows of the table but the last.
-        table_type: Unsigned integer type of the table.
+        table_type: Integer type of the table.
         histogram_type: Integer type of the histogram. Defaults to int64.
 
     Attributes:
@@ -93,9 +93,10 @@ class NegativeCounts:
         self._table_type = table_type
         self.histogram: np.ndarray = np.zeros(edges[-1] + 1, histogram_type)
         self.table: np.ndarray = np.zeros((num_slots + 1, len(edges)), table_type)
-        self.bin_of_step = np.repeat(
-            np.arange(len(edges), dtype=np.uint16), np.diff(edges, prepend=-1)
-        )
+        # Small, so that the lookup of each pair finds it in the cache.
+        kind = np.promote_types(np.uint16, np.min_scalar_type(len(edges)))
+        number = np.arange(len(edges), dtype=kind)
+        self.bin_of_step = np.repeat(number, np.diff(edges, prepend=-1))
         self.cut = np.float32(1.0 - (edges[-1] + 0.75) / STEPS_PER_UNIT)
 
     def of_rows(self, start: int) -> Self:
@@ -216,8 +217,9 @@ def _places(edges: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def count_type(most: int) -> type:
-    """Unsigned integer type that holds counts up to `most`."""
-    return np.uint32 if most <= np.iinfo(np.uint32).max else np.uint64
+    """Integer type that holds counts up to `most`."""
+    # Not uint64: NumPy makes floats of it beside int64.
+    return np.uint32 if most <= np.iinfo(np.uint32).max else np.int64
 
 
 def count(tile: Tile, counts: NegativeCounts) -> None:
@@ -245,7 +247,8 @@ def _count_bins(table: np.ndarray, slots: np.ndarray, bins: np.ndarray) -> None:
         slots, bins = slots[is_counted], bins[is_counted]
     if not len(slots):
         return
-    first, last = slots.min(), slots.max() + 1
+    # Integers of Python: the products below exceed the type of the slots.
+    first, last = int(slots.min()), int(slots.max()) + 1
     num_bins = table.shape[1]
     keys = (slots - first).astype(np.int64) * num_bins + bins
     found = np.bincount(keys, minlength=(last - first) * num_bins)
@@ -294,7 +297,8 @@ def _rank(
     offsets = ranks.offsets[first : first + num_queries + 1]
     positives = ranks.positives[offsets[0] : offsets[-1]]
     # One search in all lists at once: the query makes the high part of the key.
-    high = np.repeat(np.arange(num_queries) << 24, np.diff(offsets))
+    number: np.ndarray = np.arange(num_queries, dtype=np.int64)
+    high = np.repeat(number << 24, np.diff(offsets))
     wanted = np.maximum(to_steps(values) - RANK_TIE_STEPS, 0).astype(np.int64)
     places = np.searchsorted(high + positives, (found << 24) + wanted)
     last_live = offsets[:-1] + ranks.live[queries] - offsets[0]

@@ -1,5 +1,6 @@
 """What the script of the page reads."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -45,7 +46,7 @@ def page_data(
         - `points`: `name` and `index` among `rates.thresholds` of operating points and
           of the equal error rate.
     """
-    rates = evaluation.error_rates
+    rates = evaluation.error_rates and _known_rates(evaluation, evaluation.error_rates)
     total = evaluation.opis_per_class.sum()
     shares = [
         value / total if total > 0 else None
@@ -71,6 +72,23 @@ def page_data(
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def _known_rates(evaluation: Evaluation, rates: ErrorRates) -> ErrorRates:
+    """Rates also at the thresholds that were asked for."""
+    if not evaluation.at_thresholds:
+        return rates
+    more = evaluation.rates_at([point.threshold for point in evaluation.at_thresholds])
+    thresholds = np.concatenate([rates.thresholds, more.thresholds])
+    _, places = np.unique(thresholds, return_index=True)
+    return ErrorRates(
+        **{
+            field.name: np.concatenate(
+                [getattr(rates, field.name), getattr(more, field.name)], axis=-1
+            )[..., places]
+            for field in dataclasses.fields(rates)
+        }
+    )
 
 
 def _rates(rates: ErrorRates) -> dict[str, Any]:
@@ -111,6 +129,11 @@ def _points(evaluation: Evaluation, rates: ErrorRates) -> list[dict[str, Any]]:
     points = [
         {"name": f"FAR ≤ {100 * point.far_target:g}%", "index": int(index)}
         for point in evaluation.operating_points
+        for index in np.flatnonzero(rates.thresholds == point.threshold)
+    ]
+    points += [
+        {"name": f"{point.threshold:g}", "index": int(index)}
+        for point in evaluation.at_thresholds
         for index in np.flatnonzero(rates.thresholds == point.threshold)
     ]
     crossing = int(np.abs(rates.far - rates.frr).argmin())

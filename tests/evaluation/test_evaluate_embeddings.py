@@ -222,11 +222,6 @@ class TestGallery:
         assert result.eer == pytest.approx(reference.eer, abs=1e-9)
         assert result.opis == pytest.approx(reference.opis, rel=0.05)
 
-    def test_copy_keeps_self_pairs(self):
-        x, y = SETS["clusters"]
-        result = evaluate(x, y, gallery_embeddings=x.copy(), gallery_labels=y)
-        assert result.recall[1] == 1.0
-
 
 class TestTies:
     def test_negative_as_near_as_a_positive_ranks_first(self):
