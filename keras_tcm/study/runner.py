@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -136,14 +137,22 @@ class _Runner:
         pool = concurrent.futures.ProcessPoolExecutor(
             self._workers, multiprocessing.get_context("spawn"), _end_with_parent
         )
+        others = multiprocessing.active_children()
         try:
-            futures = {
-                pool.submit(do_run, run, path, self._data_dir): run
-                for run, path in paths.items()
-            }
+            with _interrupts_held_back():
+                futures = {
+                    pool.submit(do_run, run, path, self._data_dir): run
+                    for run, path in paths.items()
+                }
             for future in concurrent.futures.as_completed(futures):
                 future.result()
                 yield futures[future]
+        except (KeyboardInterrupt, GeneratorExit):
+            # Who stops a study does not wait for what is under way.
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -154,6 +163,19 @@ def _in_short(record: RunRecord) -> str:
         f"R@1 {measures['recall_at_1']:.4f}, OPIS {measures['opis']:.6f}, "
         f"{record.seconds:.0f} s"
     )
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let processes that are started leave Ctrl-C, which goes to all, to this one."""
+    if not hasattr(signal, "pthread_sigmask"):  # On Windows.
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:
