@@ -215,6 +215,16 @@ def _add_evaluate(commands: Any) -> None:
         default=(0.001, 0.01, 0.1),
         metavar="FAR",
     )
+    _add_option(
+        parser,
+        "--at-threshold",
+        "a distance at which to measure the global FAR and FRR; may be given several "
+        "times",
+        otherwise="none",
+        type=float,
+        action="append",
+        metavar="D",
+    )
 
 
 def _add_compare(commands: Any) -> None:

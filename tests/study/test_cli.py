@@ -1,5 +1,6 @@
 """The command line: what it writes, and what it says about mistakes."""
 
+import inspect
 import json
 import os
 import pathlib
@@ -20,7 +21,7 @@ from study_runs import measures, pair, write_runs
 import keras_tcm_command
 from keras_tcm import Evaluation, evaluate_embeddings
 from keras_tcm.study import demo, run_record, training
-from keras_tcm.study.commands import common, study, toy
+from keras_tcm.study.commands import common, evaluate, study, toy
 from keras_tcm.study.grid import TCMSetting
 
 REPOSITORY = pathlib.Path(keras_tcm_command.__file__).parent
@@ -180,6 +181,35 @@ def test_evaluate_at_other_targets(tmp_path, capsys):
         for rest in ("", "- achieved FAR", "- FRR (lower is better)")
     ]
     assert "FAR <= 0.025" in capsys.readouterr().out
+
+
+THRESHOLDS = ("--at-threshold", "0.3", "--at-threshold", "0.75")
+
+
+def test_thresholds_reach_the_evaluation(tmp_path, monkeypatch):
+    received = []
+
+    def evaluate_all(*arrays, **options):
+        received.append(options.pop("at_thresholds", None))
+        return evaluate_embeddings(*arrays, **options)
+
+    monkeypatch.setattr(evaluate, "evaluate_embeddings", evaluate_all)
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
+    for options in (), THRESHOLDS:
+        assert run("evaluate", file, "--out", tmp_path / "out", *options) == 0
+    assert received == [None, [0.3, 0.75]]
+
+
+@pytest.mark.skipif(
+    "at_thresholds" not in inspect.signature(evaluate_embeddings).parameters,
+    reason="the evaluation does not measure at given thresholds yet",
+)
+def test_evaluate_at_thresholds(tmp_path, capsys):
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
+    assert run("evaluate", file, "--out", tmp_path / "out", *THRESHOLDS) == 0
+    expected = evaluate_embeddings(X, Y, at_thresholds=(0.3, 0.75)).summary()
+    assert expected != evaluate_embeddings(X, Y).summary()
+    assert expected in capsys.readouterr().out
 
 
 def test_evaluate_single_arrays(tmp_path):

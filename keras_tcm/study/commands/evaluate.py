@@ -20,6 +20,9 @@ def run(args: argparse.Namespace) -> None:
     """Carry out the command."""
     arrays = read_samples(args.file, args.labels, args.gallery, args.gallery_labels)
     warn_of_zeros(args.file, arrays, args.distance)
+    options = evaluation_options(args)
+    if args.at_threshold:
+        options["at_thresholds"] = args.at_threshold
     make_folder(args.out)
     try:
         result = evaluate_embeddings(
@@ -28,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
             gallery_embeddings=arrays.get("gallery_embeddings"),
             gallery_labels=arrays.get("gallery_labels"),
             far_targets=args.far_targets,
-            **evaluation_options(args),
+            **options,
         )
     except (ValueError, TypeError) as error:
         raise UsageError(f"{legible(args.file)}: {error}") from None
