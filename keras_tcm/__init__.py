@@ -1,5 +1,11 @@
 """keras_tcm: one distance threshold that means the same for every class."""
 
+# ruff: noqa: E402 - Keras comes first, on a backend that is there.
+
+from keras_tcm._backend import import_keras
+
+import_keras()
+
 from keras_tcm import callbacks as callbacks
 from keras_tcm import data as data
 from keras_tcm import datasets as datasets

@@ -63,6 +63,7 @@ class ClassFigures:
         beta: float = 1.0,
         epsilon: float = 0.1,
         distance: str = "cosine",
+        gallery_includes_queries: bool = False,
     ) -> Self:
         """Evaluate embeddings; see `evaluate_embeddings` for the arguments."""
         definition = make_definition(
@@ -76,7 +77,12 @@ class ClassFigures:
             (*_FAR_TARGETS, *_FARS),
         )
         inputs = check_inputs(
-            embeddings, labels, gallery_embeddings, gallery_labels, None
+            embeddings,
+            labels,
+            gallery_embeddings,
+            gallery_labels,
+            None,
+            gallery_includes_queries,
         )
         with full_precision():
             pairs = inputs.pairs(

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_tcm.evaluation import Evaluation
+from keras_tcm.evaluation import Evaluation, UndefinedError
+from keras_tcm.files import replacing
 from keras_tcm.study.class_figures import ClassFigures
 from keras_tcm.study.document import Block, Cell, Paragraph, Table, to_markdown
 from keras_tcm.study.estimate import CONFIDENCE, Estimate, student_t_quantile
-from keras_tcm.study.evaluation_report import FAR_TARGET
+from keras_tcm.study.evaluation_report import FAR_TARGET, write_utility
 from keras_tcm.study.measure import OPIS, RECALL, Measure, epsilon_opis_measure
 from keras_tcm.validation import check_integer
 
@@ -28,6 +29,9 @@ _NOTE = (
     "about 100 classes they are somewhat too narrow. * marks intervals that exclude "
     "zero."
 )
+# Errors that say which model they are about. Others of these kinds, such as that of a
+# text that cannot be decoded, are not made of a message alone.
+_KINDS = (UndefinedError, ValueError, TypeError)
 _MAP_AT_R = Measure("map_at_r", "mAP@R", "%", 100, 2, is_higher_better=True)
 _EER = Measure("eer", "EER", "%", 100, 2)
 _FRR = Measure("frr", f"FRR at FAR {FAR_TARGET:.0%}", "%", 100, 2)
@@ -104,13 +108,15 @@ class ModelComparison:
         rows: list[tuple[Cell, ...]] = []
         for measure in measures:
             change = self.changes.get(measure.name)
+            direction = "higher" if measure.is_higher_better else "lower"
+            heading = f"{measure.heading}, {direction} is better"
             if change is None:
-                rows.append((measure.heading, "not resolved", "not resolved", "", ""))
+                rows.append((heading, "not resolved", "not resolved", "", ""))
                 continue
             relative = change.relative
             rows.append(
                 (
-                    measure.heading,
+                    heading,
                     measure.format(change.first),
                     measure.format(change.second),
                     (measure.difference(change.difference),),
@@ -136,6 +142,7 @@ def compare_embeddings(
     beta: float = 1.0,
     epsilon: float = 0.1,
     distance: Literal["cosine", "euclidean"] = "cosine",
+    gallery_includes_queries: bool = False,
     names: tuple[str, str] = ("first", "second"),
     num_resamples: int = 4000,
     seed: int = 0,
@@ -167,10 +174,12 @@ def compare_embeddings(
             to `None`: every sample is compared with all others.
         second_gallery: The same samples, embedded by the second, shape `(m, e)`.
         gallery_labels: Labels of the gallery, shape `(m,)`.
-        far_range: As for `keras_tcm.evaluate_embeddings`, like the next three.
+        far_range: As for `keras_tcm.evaluate_embeddings`, like the next four.
         beta: Weight of the sensitivity in the utility. Defaults to 1.0.
         epsilon: Share of classes that count as worst. Defaults to 0.1.
         distance: `"cosine"` or `"euclidean"`. Defaults to `"cosine"`.
+        gallery_includes_queries: Whether the samples are in the gallery too. Defaults
+            to `False`.
         names: Two names for the models. Defaults to `("first", "second")`.
         num_resamples: Resamples, at least 100. Defaults to 4000.
         seed: Seed of the resamples. Defaults to 0.
@@ -217,10 +226,12 @@ def compare_embeddings(
                     beta,
                     epsilon,
                     distance,
+                    gallery_includes_queries,
                 )
             )
         except (ValueError, TypeError) as error:
-            raise type(error)(f"{name}: {error}") from error
+            kind = next(one for one in _KINDS if isinstance(error, one))
+            raise kind(f"{name}: {error}") from error
     replicates = _resample(figures[0], figures[1], num_resamples, seed)
     before, after = (one.measures() for one in figures)
     tail = _tail(len(figures[0].hits))
@@ -296,15 +307,14 @@ def write_comparison(out: pathlib.Path, comparison: ModelComparison) -> None:
         out: Folder to write to; made if missing.
         comparison: What to write.
     """
-    from keras_tcm.visualization import plot_utility_comparison
-
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
-    (out / "compare.json").write_text(text + "\n", encoding="utf-8")
-    text = to_markdown(comparison.blocks(), out)
-    (out / "table.md").write_text(text, encoding="utf-8")
-    names = comparison.names
-    figure = plot_utility_comparison(
-        {names[0]: comparison.first, names[1]: comparison.second}
-    )
-    figure.savefig(out / "utility.png", dpi=120)
+    files = {
+        "compare.json": json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
+        + "\n",
+        "table.md": to_markdown(comparison.blocks(), out),
+    }
+    for name, text in files.items():
+        with replacing(out / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    evaluations = comparison.first, comparison.second
+    write_utility(out, dict(zip(comparison.names, evaluations, strict=True)))

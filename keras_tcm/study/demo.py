@@ -136,7 +136,13 @@ def run_demo(
         for name, setting in missing.items():
             finished[name] = read_run(_path(folder, settings.run(setting, steps)))
     evaluations = {name: finished[name].evaluation() for name in models}
-    write_report(out, evaluations)
+    write_report(
+        out,
+        evaluations,
+        class_names=datasets.glyphs.class_names(data_dir),
+        images=x_test,
+        labels=y_test,
+    )
     made_by = next(iter(finished.values()))
     record = {
         "settings": {

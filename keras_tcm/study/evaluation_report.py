@@ -1,17 +1,23 @@
 """Tables and files that describe one evaluation, or compare two."""
 
+import math
 import pathlib
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras_tcm.evaluation import Evaluation, OperatingPoint
+from keras_tcm.files import replacing
 from keras_tcm.study.document import Table, to_markdown
 
 # The FAR at which the tables quote a threshold.
 FAR_TARGET = 0.01
 
 
-def comparison_table(evaluations: Mapping[str, Evaluation]) -> Table:
+def comparison_table(
+    evaluations: Mapping[str, Evaluation], far_targets: Sequence[float] = (FAR_TARGET,)
+) -> Table:
     """Make the table of measures, a column for each evaluation.
 
     The relative change, from the first to the last evaluation, is there only if there
@@ -19,16 +25,20 @@ def comparison_table(evaluations: Mapping[str, Evaluation]) -> Table:
 
     Args:
         evaluations: What to describe, by name, at least one.
+        far_targets: The FARs at which to quote a threshold: the evaluations must have
+            operating points for them. Defaults to 1%.
     """
     results = list(evaluations.values())
     first = results[0]
-    points = [_point(evaluation) for evaluation in results]
     rows: list[list[str]] = []
 
     def add(name: str, values: list[float], form: str, compare: bool = True) -> None:
-        row = [name, *(format(value, form) for value in values)]
+        row = [
+            name,
+            *("not resolved" if math.isnan(v) else format(v, form) for v in values),
+        ]
         if len(values) > 1:
-            has_change = compare and values[0] > 0
+            has_change = compare and values[0] > 0 and not math.isnan(values[-1])
             row.append(f"{values[-1] / values[0] - 1:+.1%}" if has_change else "")
         rows.append(row)
 
@@ -41,25 +51,32 @@ def comparison_table(evaluations: Mapping[str, Evaluation]) -> Table:
         [r.epsilon_opis for r in results],
         ".5f",
     )
-    threshold = f"threshold at FAR {FAR_TARGET:.0%}"
-    add(threshold, [point.threshold for point in points], ".4f", compare=False)
-    add("- achieved FAR", [point.far for point in points], ".4%", compare=False)
-    add("- FRR (lower is better)", [point.frr for point in points], ".2%")
+    for target in far_targets:
+        points = [_point(evaluation, target) for evaluation in results]
+        threshold = f"threshold at FAR {100 * target:g}%"
+        add(threshold, [point.threshold for point in points], ".4f", compare=False)
+        add("- achieved FAR", [point.far for point in points], ".4%", compare=False)
+        add("- FRR (lower is better)", [point.frr for point in points], ".2%")
     header = ["", *evaluations, *(["change"] if len(results) > 1 else [])]
     return Table(header, rows)
 
 
-def _point(evaluation: Evaluation) -> OperatingPoint:
+def _point(evaluation: Evaluation, far_target: float) -> OperatingPoint:
     for point in evaluation.operating_points:
-        if point.far_target == FAR_TARGET:
+        if point.far_target == far_target:
             return point
     raise ValueError(
-        f"`evaluations` must have an operating point at FAR {FAR_TARGET}. Received: "
+        f"`evaluations` must have an operating point at FAR {far_target}. Received: "
         f"{[point.far_target for point in evaluation.operating_points]}"
     )
 
 
-def write_report(out: pathlib.Path, evaluations: Mapping[str, Evaluation]) -> None:
+def write_report(
+    out: pathlib.Path,
+    evaluations: Mapping[str, Evaluation],
+    far_targets: Sequence[float] = (FAR_TARGET,),
+    **of_page: Any,
+) -> None:
     """Write `table.md`, `utility.png`, and a JSON file and a page per evaluation.
 
     The page of a single evaluation is `report.html`; those of several have the names of
@@ -68,17 +85,42 @@ def write_report(out: pathlib.Path, evaluations: Mapping[str, Evaluation]) -> No
     Args:
         out: Folder to write to; made if missing.
         evaluations: What to report, by name.
+        far_targets: See `comparison_table`.
+        of_page: Names and images of the classes: see `Evaluation.to_html`.
     """
-    from keras_tcm.visualization import plot_utility_comparison
-
     out.mkdir(parents=True, exist_ok=True)
     for name, evaluation in evaluations.items():
-        stem = re.sub(r"\W+", "_", name.lower()).strip("_")
-        evaluation.save(out / f"{stem}.json")
+        # No longer than a file system allows, in any alphabet.
+        stem = re.sub(r"\W+", "_", name.lower())[:48].strip("_") or "evaluation"
+        with replacing(out / f"{stem}.json") as partial:
+            evaluation.save(partial)
         page = stem if len(evaluations) > 1 else "report"
-        evaluation.to_html(out / f"{page}.html", title=name)
-    (out / "table.md").write_text(
-        to_markdown([comparison_table(evaluations)], out), encoding="utf-8"
-    )
+        evaluation.to_html(out / f"{page}.html", title=name, **of_page)
+    table = comparison_table(evaluations, far_targets)
+    with replacing(out / "table.md") as partial:
+        partial.write_text(to_markdown([table], out), encoding="utf-8")
+    write_utility(out, evaluations)
+
+
+def write_utility(out: pathlib.Path, evaluations: Mapping[str, Evaluation]) -> None:
+    """Write `utility.png`, or warn that it cannot be drawn without matplotlib.
+
+    Args:
+        out: Folder to write to.
+        evaluations: What to draw, by name.
+    """
+    from keras_tcm.visualization import plot_utility_comparison
+    from keras_tcm.visualization.pyplot import pyplot
+
+    path = out / "utility.png"
+    try:
+        plt = pyplot()
+    except ImportError as error:
+        # An older figure would show other results than the files beside it.
+        path.unlink(missing_ok=True)
+        warnings.warn(f"{path.name} is not written. {error}", stacklevel=2)
+        return
     figure = plot_utility_comparison(evaluations)
-    figure.savefig(out / "utility.png", dpi=120)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
+    plt.close(figure)

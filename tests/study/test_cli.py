@@ -1,25 +1,36 @@
 """The command line: what it writes, and what it says about mistakes."""
 
-import importlib.util
+import inspect
 import json
 import os
 import pathlib
 import pickle
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 
+import keras
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from study_runs import measures, pair, write_runs
 
 import keras_tcm_command
 from keras_tcm import Evaluation, evaluate_embeddings
-from keras_tcm.study import cli, commands, runner
+from keras_tcm.study import run_record
+from keras_tcm.study.commands import common, evaluate, study, toy
 from keras_tcm.study.grid import TCMSetting
 
 REPOSITORY = pathlib.Path(keras_tcm_command.__file__).parent
+COMMAND = [sys.executable, "-m", "keras_tcm_command"]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(REPOSITORY),
+    "KERAS_BACKEND": keras.backend.backend(),
+}
 
 
 def samples(num_classes=12, per_class=8, seed=0):
@@ -41,7 +52,7 @@ def write(path, **arrays):
 def run(*arguments):
     """Exit code of the command, whether returned or raised by argparse."""
     try:
-        return cli.main([str(argument) for argument in arguments])
+        return keras_tcm_command.run([str(argument) for argument in arguments])
     except SystemExit as stop:
         return stop.code
 
@@ -57,13 +68,18 @@ def check_image(path):
 
 
 def read_table(path):
-    """Cells of a Markdown table by the first cell of the row."""
-    rows = {}
+    """Cells of a Markdown table by the first cell of the row.
+
+    What belongs to a threshold, after a dash, has its name before its own.
+    """
+    rows, threshold = {}, ""
     for line in path.read_text(encoding="utf-8").splitlines():
         assert line.startswith("| ")
         assert line.endswith(" |")
         first, *others = (cell.strip() for cell in line[2:-2].split(" | "))
-        rows[first] = others
+        if first.startswith("threshold"):
+            threshold = first
+        rows[threshold + first if first.startswith("-") else first] = others
     return rows
 
 
@@ -82,13 +98,18 @@ def check_output(out, stem, expected):
     assert table["OPIS (lower is better)"] == [f"{expected.opis:.6f}"]
     assert table["R@1 (higher is better)"] == [f"{expected.recall[1]:.4f}"]
     assert table["mAP@R (higher is better)"] == [f"{expected.map_at_r:.4f}"]
-    (point,) = (p for p in expected.operating_points if p.far_target == 0.01)
-    assert table["threshold at FAR 1%"] == [f"{point.threshold:.4f}"]
-    assert table["- FRR (lower is better)"] == [f"{point.frr:.2%}"]
     check_image(out / "utility.png")
     page = (out / "report.html").read_text(encoding="utf-8")
     assert f"{expected.opis:.6f}" in page
-    assert f"{point.threshold:.6f}" in page
+    for point in expected.operating_points:
+        threshold = f"threshold at FAR {100 * point.far_target:g}%"
+        if not point.resolved:
+            assert table[threshold] == ["not resolved"]
+            continue
+        assert table[threshold] == [f"{point.threshold:.4f}"]
+        assert table[f"{threshold}- achieved FAR"] == [f"{point.far:.4%}"]
+        assert table[f"{threshold}- FRR (lower is better)"] == [f"{point.frr:.2%}"]
+        assert f"{point.threshold:.6f}" in page
 
 
 # ---------------------------------------------------------------------------- evaluate
@@ -142,6 +163,91 @@ def test_evaluate_with_options(tmp_path):
     ]
 
 
+def test_evaluate_at_other_targets(tmp_path, capsys):
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
+    out = tmp_path / "out"
+    targets = (0.025, 0.3, 0.00001)
+    assert run("evaluate", file, "--out", out, "--far-targets", *targets) == 0
+    expected = evaluate_embeddings(X, Y, far_targets=targets)
+    check_output(out, "a", expected)
+    saved = Evaluation.load(out / "a.json")
+    assert [p.far_target for p in saved.operating_points] == list(targets)
+    thresholds = [
+        name for name in read_table(out / "table.md") if name.startswith("th")
+    ]
+    assert thresholds == [
+        f"threshold at FAR {name}{rest}"
+        for name in ("2.5%", "30%", "0.001%")
+        for rest in ("", "- achieved FAR", "- FRR (lower is better)")
+    ]
+    assert "FAR <= 0.025" in capsys.readouterr().out
+
+
+THRESHOLDS = ("--at-threshold", "0.3", "--at-threshold", "0.75")
+
+
+def test_thresholds_reach_the_evaluation(tmp_path, monkeypatch):
+    received = []
+
+    def evaluate_all(*arrays, **options):
+        received.append(options.pop("at_thresholds", None))
+        return evaluate_embeddings(*arrays, **options)
+
+    monkeypatch.setattr(evaluate, "evaluate_embeddings", evaluate_all)
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
+    for options in (), THRESHOLDS:
+        assert run("evaluate", file, "--out", tmp_path / "out", *options) == 0
+    assert received == [None, [0.3, 0.75]]
+
+
+@pytest.mark.skipif(
+    "at_thresholds" not in inspect.signature(evaluate_embeddings).parameters,
+    reason="the evaluation does not measure at given thresholds yet",
+)
+def test_evaluate_at_thresholds(tmp_path, capsys):
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
+    assert run("evaluate", file, "--out", tmp_path / "out", *THRESHOLDS) == 0
+    expected = evaluate_embeddings(X, Y, at_thresholds=(0.3, 0.75)).summary()
+    assert expected != evaluate_embeddings(X, Y).summary()
+    assert expected in capsys.readouterr().out
+
+
+def test_evaluate_single_arrays(tmp_path):
+    names = "embeddings", "labels", "gallery_embeddings", "gallery_labels"
+    files = [tmp_path / f"{name}.npy" for name in names]
+    for file, array in zip(files, (X, Y, GALLERY_X, GALLERY_Y), strict=True):
+        np.save(file, array)
+    arguments = ["evaluate", files[0], "--labels", files[1]]
+    assert run(*arguments, "--out", tmp_path / "alone") == 0
+    check_output(tmp_path / "alone", "embeddings", evaluate_embeddings(X, Y))
+    arguments += ["--gallery", files[2], "--gallery-labels", files[3]]
+    assert run(*arguments, "--out", tmp_path / "both") == 0
+    expected = evaluate_embeddings(
+        X, Y, gallery_embeddings=GALLERY_X, gallery_labels=GALLERY_Y
+    )
+    check_output(tmp_path / "both", "embeddings", expected)
+
+
+@pytest.mark.parametrize(
+    ("distance", "text"), [("cosine", "distance 1 "), ("euclidean", "distance 1.414 ")]
+)
+def test_zero_rows_are_told(tmp_path, capsys, distance, text):
+    x = X.copy()
+    x[[3, 5, 8]] = 0
+    file = write(tmp_path / "a.npz", embeddings=x, labels=Y)
+    options = ["--distance", distance, "--out", tmp_path / "out"]
+    assert run("evaluate", file, *options) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("keras-tcm: warning: ")
+    assert "a.npz: 3 of 96 rows of `embeddings` are all zero" in line
+    assert text in line
+    other = write(tmp_path / "b.npz", embeddings=X, labels=Y)
+    gallery = ["--gallery", file, file]
+    assert run("compare", other, other, *gallery, *options) == 0
+    error = capsys.readouterr().err
+    assert "3 of 96 rows of `gallery_embeddings` are all zero" in error
+
+
 def test_evaluate_into_an_existing_folder_replaces_its_files(tmp_path):
     file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
     out = tmp_path / "out"
@@ -151,13 +257,20 @@ def test_evaluate_into_an_existing_folder_replaces_its_files(tmp_path):
     check_output(out, "a", evaluate_embeddings(GALLERY_X, GALLERY_Y))
 
 
-@pytest.mark.parametrize("name", ["a$_{b$", "[bold]é[-]"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a$_{b$", "[bold]é[-]", "a\nb", "---", "<b>&amp;", "100%s", "a:b"),
+        *("\x1b[31m", os.fsdecode(b"\xff"), "x" * 251, 41 * "文字"),
+    ],
+)
 def test_evaluate_a_file_of_any_name(tmp_path, name):
     file = write(tmp_path / f"{name}.npz", embeddings=X, labels=Y)
     out = tmp_path / "out"
     assert run("evaluate", file, "--out", out) == 0
     check_image(out / "utility.png")
     (saved,) = out.glob("*.json")
+    assert not saved.name.startswith(".")
     assert Evaluation.load(saved).opis == pytest.approx(evaluate_embeddings(X, Y).opis)
 
 
@@ -214,13 +327,6 @@ def test_file_that_is_no_archive(tmp_path, capsys, content):
 def test_folder_in_place_of_the_file(tmp_path, capsys):
     code = run("evaluate", tmp_path, "--out", tmp_path / "out")
     check_mistake(capsys, code, str(tmp_path))
-
-
-def test_single_array(tmp_path, capsys):
-    file = tmp_path / "a.npy"
-    np.save(file, X)
-    code = run("evaluate", file, "--out", tmp_path / "out")
-    check_mistake(capsys, code, "a.npy", "single array")
 
 
 def test_damaged_archive(tmp_path, capsys):
@@ -344,6 +450,8 @@ def test_mistakes_in_the_arrays(tmp_path, capsys, arrays, mentioned):
         (["--far-range", "0.00001", "0.1"], ["far_range", "resolv"]),
         (["--beta", "0"], ["beta"]),
         (["--epsilon", "1.5"], ["epsilon", "1.5"]),
+        (["--far-targets", "0.1", "2"], ["far_targets", "2.0"]),
+        (["--far-targets", "nan"], ["far_targets", "nan"]),
     ],
 )
 def test_mistakes_in_the_options(tmp_path, capsys, options, mentioned):
@@ -383,7 +491,7 @@ def test_folder_in_the_way_of_an_output_file(tmp_path, capsys, name):
         (["evaluate", "a.npz", "--out", "out", "--sideways"], "--sideways"),
         (["evaluate", "a.npz", "--out", "out", "--distance", "l1"], "l1"),
         (["evaluate", "a.npz", "--out", "out", "--far-range", "0.1"], "--far-range"),
-        (["compare", "a.npz", "--out", "out"], "B.npz"),
+        (["compare", "a.npz", "--out", "out"], "B"),
         (["compare", "a.npz", "b.npz"], "--out"),
         (["compare", "a.npz", "b.npz", "--out", "out", "--beta", "x"], "--beta"),
         (["report"], "DIR"),
@@ -421,29 +529,52 @@ def test_file_in_the_way_of_the_demo(tmp_path, capsys):
     check_mistake(capsys, run("demo", "--out", tmp_path / "taken"), "taken")
 
 
-def test_without_matplotlib(tmp_path, capsys, monkeypatch):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: None if name == "matplotlib" else find_spec(name, *rest),
-    )
+NO_MATPLOTLIB = 'Figures need matplotlib: pip install "keras-tcm[viz]"'
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch):
+    for name in [*sys.modules, "matplotlib"]:
+        if name.partition(".")[0] == "matplotlib":
+            monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_only_the_figure_needs_matplotlib(tmp_path, capsys, command):
     file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
-    code = run("evaluate", file, "--out", tmp_path / "out")
-    check_mistake(capsys, code, "matplotlib", "keras-tcm[viz]")
+    files = [file] * (2 if command == "compare" else 1)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "utility.png").write_text("of other results")
+    assert run(command, *files, "--out", out) == 0
+    texts = ["a.json", "report.html"] if command == "evaluate" else ["compare.json"]
+    assert sorted(path.name for path in out.iterdir()) == [*texts, "table.md"]
+    printed = capsys.readouterr()
+    assert printed.err == (
+        f"keras-tcm: warning: utility.png is not written. {NO_MATPLOTLIB}\n"
+    )
+    assert "OPIS" in printed.out
 
 
-COMMANDS = ("demo", "evaluate", "compare", "study", "report", "toy")
-
-
-@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)])
-def test_help(capsys, arguments):
-    assert run(*arguments, "--help") == 0
-    text = capsys.readouterr().out
-    assert text.startswith("usage: keras-tcm")
-    for command in () if arguments else COMMANDS:
-        assert command in text
-    assert "==SUPPRESS==" not in text
+@pytest.mark.usefixtures("without_matplotlib")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["study", "--preset", "smoke", "--out", "out"],
+        ["toy", "--out", "out", "--data", "digits"],
+        ["report", "out"],
+    ],
+)
+def test_missing_matplotlib_is_told_before_the_work(
+    tmp_path, capsys, monkeypatch, arguments
+):
+    monkeypatch.chdir(tmp_path)
+    for name in "commands.study.run_study", "toy.train_model":
+        monkeypatch.setattr(
+            f"keras_tcm.study.{name}", lambda *_, **__: pytest.fail("trained")
+        )
+    check_mistake(capsys, run(*arguments), NO_MATPLOTLIB)
 
 
 # ----------------------------------------------------------------------------- compare
@@ -487,6 +618,43 @@ def test_compare(tmp_path, capsys):
         assert "bootstrap over the 12 classes" in " ".join(text.split())
     assert printed.err == ""
     assert str(out) in printed.out.replace("\n", "")
+    directions = {
+        name.split(" (")[0]: name.partition("), ")[2] for name in read_rows(table)
+    }
+    assert directions == {
+        "R@1": "higher is better",
+        "mAP@R": "higher is better",
+        "OPIS": "lower is better",
+        "10%-OPIS": "lower is better",
+        "EER": "lower is better",
+        "FRR at FAR 1%": "lower is better",
+    }
+
+
+def read_rows(markdown):
+    """First cells of the rows of measures."""
+    rows = [line[2:].split(" | ")[0] for line in markdown.splitlines()]
+    return [row for row in rows if " (" in row and "better" in row]
+
+
+def test_compare_single_arrays(tmp_path):
+    arrays = {"a": X, "b": X[:, :4], "y": Y}
+    arrays |= {"ga": GALLERY_X, "gb": GALLERY_X[:, :4], "gy": GALLERY_Y}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    a, b, y, ga, gb, gy = (tmp_path / f"{name}.npy" for name in arrays)
+    arguments = [a, b, "--labels", y, "--gallery", ga, gb, "--gallery-labels", gy]
+    assert run("compare", *arguments, "--out", tmp_path / "out") == 0
+    record = json.loads((tmp_path / "out" / "compare.json").read_text())
+    for name, columns in ("first", 6), ("second", 4):
+        expected = evaluate_embeddings(
+            X[:, :columns],
+            Y,
+            gallery_embeddings=GALLERY_X[:, :columns],
+            gallery_labels=GALLERY_Y,
+        )
+        opis = record["changes"]["opis"][name]
+        assert opis == pytest.approx(expected.opis, rel=1e-6)
 
 
 def test_compare_a_file_with_itself_and_with_options(tmp_path):
@@ -559,9 +727,18 @@ def test_mistakes_around_compare(tmp_path, capsys):
     (tmp_path / "taken").write_text("kept")
     code = run("compare", *files, "--out", tmp_path / "taken")
     check_mistake(capsys, code, "taken")
-    (out / "compare.json").mkdir(parents=True)
-    code = run("compare", *files, "--out", out)
-    check_mistake(capsys, code, "compare.json")
+
+
+@pytest.mark.parametrize("name", ["compare.json", "table.md", "utility.png"])
+def test_folder_in_the_way_of_a_comparison(tmp_path, capsys, name):
+    files = write_two(tmp_path)
+    (tmp_path / "out" / name).mkdir(parents=True)
+    assert run("compare", *files, "--out", tmp_path / "out") == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("keras-tcm: error: ")
+    assert name in printed.err
+    # What was found out is not lost.
+    assert "OPIS" in printed.out
 
 
 def test_pickled_arrays_are_not_compared(tmp_path, capsys):
@@ -634,7 +811,7 @@ def test_study_runs_and_reports(tmp_path, monkeypatch, capsys):
         calls.append((out, preset, options))
         write_runs(out, pair(measures(opis=0.004), measures(opis=0.003)))
 
-    monkeypatch.setattr(runner, "run_study", run_study)
+    monkeypatch.setattr(study, "run_study", run_study)
     out = tmp_path / "out"
     arguments = ["--preset", "smoke", "--out", out]
     assert run("study", *arguments) == 0
@@ -682,7 +859,7 @@ def test_mistakes_in_the_margins(tmp_path, capsys, command, values, mentioned):
 
 def test_toy(tmp_path, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(commands.toy, "run_toy", lambda *given: calls.append(given))
+    monkeypatch.setattr(toy, "run_toy", lambda *given: calls.append(given))
     assert run("toy", "--out", tmp_path / "out", "--data", "digits", "--seed", "4") == 0
     assert calls == [(tmp_path / "out", "digits", 4)]
     assert "Written to" in capsys.readouterr().out
@@ -697,7 +874,7 @@ def test_study_that_cannot_be_run(tmp_path, monkeypatch, capsys):
     def run_study(out, preset, **options):
         raise FileNotFoundError("no data set in nowhere")
 
-    monkeypatch.setattr(runner, "run_study", run_study)
+    monkeypatch.setattr(study, "run_study", run_study)
     code = run("study", "--preset", "paper", "--out", tmp_path / "out")
     check_mistake(capsys, code, "no data set in nowhere")
 
@@ -708,69 +885,28 @@ def test_file_in_the_way_of_the_study(tmp_path, capsys):
     check_mistake(capsys, code, "taken")
 
 
-# ----------------------------------------------------------------- choice of a backend
-
-
-@pytest.fixture
-def backend_chosen(monkeypatch):
-    """Run the entry point where some backends are installed; the choice, or `None`."""
-
-    def choose(*installed, variable=None):
-        # Setting before deleting: what the entry point sets is undone in the end.
-        monkeypatch.setenv("KERAS_BACKEND", variable or "")
-        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
-        if variable is None:
-            monkeypatch.delenv("KERAS_BACKEND")
-        find_spec = importlib.util.find_spec
-
-        def find(name, *rest):
-            if name in ("tensorflow", "torch", "jax"):
-                return object() if name in installed else None
-            return find_spec(name, *rest)
-
-        chosen = []
-        monkeypatch.setattr(importlib.util, "find_spec", find)
-        monkeypatch.setattr(
-            cli, "main", lambda: chosen.append(os.environ["KERAS_BACKEND"]) or 0
-        )
-        code = keras_tcm_command.main()
-        assert code == (0 if chosen else 2)
-        return chosen[0] if chosen else None
-
-    return choose
-
-
-@pytest.mark.parametrize(
-    ("installed", "expected"),
-    [
-        (("jax", "torch", "tensorflow"), "tensorflow"),
-        (("jax", "torch"), "torch"),
-        (("jax",), "jax"),
-    ],
-)
-def test_fastest_installed_backend_is_chosen(backend_chosen, installed, expected):
-    assert backend_chosen(*installed) == expected
-
-
-def test_backend_of_the_environment_is_respected(backend_chosen):
-    assert backend_chosen("tensorflow", "torch", "jax", variable="jax") == "jax"
-
-
-def test_without_a_backend_the_command_says_what_to_install(backend_chosen, capsys):
-    assert backend_chosen() is None
-    error = capsys.readouterr().err
-    for extra in "[tensorflow]", "[torch]", "[jax]":
-        assert extra in error
-    assert len(error.strip().splitlines()) == 1
+# ----------------------------------------------------------------------- as a process
 
 
 def run_process(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "keras_tcm_command", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+        COMMAND + [os.fspath(argument) for argument in arguments],
+        env=ENVIRONMENT | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
+    )
+
+
+def start_process(*arguments):
+    """A process whose group does not include that of the tests."""
+    return subprocess.Popen(
+        COMMAND + [os.fspath(argument) for argument in arguments],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -792,8 +928,132 @@ def test_mistake_as_a_process(tmp_path):
 
 
 @pytest.mark.slow
-def test_unknown_backend_as_a_process():
-    done = run_process("--help", KERAS_BACKEND="abacus")
+@pytest.mark.parametrize("columns", ["1", "40"])
+def test_terminal_that_is_narrow_and_knows_ascii_alone(tmp_path, columns):
+    file = write(tmp_path / "Zoë 文字.npz", embeddings=X, labels=Y)
+    environment = {"PYTHONIOENCODING": "ascii", "COLUMNS": columns}
+    for command, files in ("evaluate", [file]), ("compare", [file, file]):
+        out = tmp_path / f"é {command}"
+        done = run_process(command, *files, "--out", out, **environment)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout.isascii()
+        assert f"{command}\n" in done.stdout
+        assert (out / "utility.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["-a.npz", os.fsdecode(b"a\xff\n.npz")])
+def test_unusual_names_as_a_process(tmp_path, name):
+    write(tmp_path / name, embeddings=X, labels=Y)
+    out = tmp_path / f"out {name}"
+    done = run_process("evaluate", "--out", out, "--", tmp_path / name)
+    assert done.returncode == 0, done.stderr
+    *_, last = done.stdout.splitlines()
+    assert last == f"Written to {common.legible(out)}"
+    done = run_process("evaluate", "--out", out, "--", tmp_path / f"no {name}")
+    (line,) = done.stderr.splitlines()
+    assert common.legible(f"no {name}") in line
+
+
+@pytest.mark.slow
+def test_figures_go_to_files_whatever_a_notebook_draws_with(tmp_path):
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
+    backend = "module://no_such_module_for_figures"
+    done = run_process("evaluate", file, "--out", tmp_path / "out", MPLBACKEND=backend)
+    assert done.returncode == 0, done.stderr
+    check_image(tmp_path / "out" / "utility.png")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="there are no such pipes")
+def test_reader_that_stops_reading(tmp_path):
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
+    process = start_process("evaluate", file, "--out", tmp_path / "out")
+    process.stdout.close()
+    assert process.wait(600) == 141
+    assert process.stderr.read() == ""
+    check_output(tmp_path / "out", "a", evaluate_embeddings(X, Y))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no such file")
+def test_output_that_cannot_be_written(tmp_path):
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "evaluate", file, "--out", tmp_path / "out"],
+            env=ENVIRONMENT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=600,
+        )
     assert done.returncode == 2
+    assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "abacus" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="there are no such signals")
+@pytest.mark.parametrize(
+    ("send", "number", "code"),
+    [
+        (os.kill, signal.SIGINT, 130),
+        (os.kill, signal.SIGTERM, 143),
+        # What a terminal does.
+        (os.killpg, signal.SIGINT, 130),
+    ],
+)
+def test_interrupted_study_ends_its_workers(tmp_path, send, number, code):
+    options = ["--preset", "smoke", "--workers", "2", "--out", tmp_path / "out"]
+    process = start_process("study", *options)
+    assert "runs, 0 of them finished" in process.stdout.readline()
+    parent = psutil.Process(process.pid)
+    deadline = time.monotonic() + 600
+    while len(workers := spawned(parent)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    # Some of them are importing Keras, and some have begun.
+    time.sleep(2)
+    send(process.pid, number)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == code
+    assert errors == "keras-tcm: interrupted\n"
+    _, alive = psutil.wait_procs(workers, timeout=120)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+    # Whole or not there.
+    for path in (tmp_path / "out" / "runs").iterdir():
+        run_record.read_run(path)
+
+
+def spawned(process):
+    return [
+        child for child in process.children() if "spawn_main" in str(child.cmdline())
+    ]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), KeyboardInterrupt(15)])
+@pytest.mark.parametrize("command", ["evaluate", "compare", "toy", "report", "study"])
+def test_interrupted_anywhere(tmp_path, capsys, monkeypatch, command, error):
+    def interrupted(*arguments, **options):
+        raise error
+
+    for name in (
+        "evaluate.evaluate_embeddings",
+        "compare.write_comparison",
+        "toy.run_toy",
+        "report.write_study_report",
+        "study.run_study",
+    ):
+        monkeypatch.setattr(f"keras_tcm.study.commands.{name}", interrupted)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for name in "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL":
+        monkeypatch.setenv(name, "agg")
+    file = str(write(tmp_path / "a.npz", embeddings=X, labels=Y))
+    files = {"evaluate": [file], "compare": [file, file], "report": [str(tmp_path)]}
+    words = [command, *files.get(command, ()), "--out", str(tmp_path / "out")]
+    words += ["--preset", "smoke"] if command == "study" else []
+    monkeypatch.setattr(sys, "argv", ["keras-tcm", *words])
+    assert keras_tcm_command.main() == (143 if error.args else 130)
+    assert capsys.readouterr().err == "keras-tcm: interrupted\n"

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from keras_tcm import evaluate_embeddings
+from keras_tcm.evaluation import UndefinedError
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class
 from keras_tcm.study import compare_embeddings
 from keras_tcm.study.class_figures import ClassFigures
@@ -340,3 +341,23 @@ def test_mistakes(options, message):
     arguments = {"first": FIRST, "second": SECOND, "labels": Y, **options}
     with pytest.raises(ValueError, match=message):
         compare_embeddings(**arguments)
+
+
+class Undecodable:
+    """Something whose conversion to an array fails unusually."""
+
+    def __array__(self, *arguments, **options):
+        return b"\xff".decode("utf-8")
+
+
+def test_errors_of_any_kind_name_the_model():
+    # Such an error cannot be made of a message alone.
+    with pytest.raises(UnicodeDecodeError):
+        np.asarray(Undecodable())
+    with pytest.raises(ValueError, match=r"^second: .*can't decode") as caught:
+        compare_embeddings(FIRST, Undecodable(), Y)
+    assert isinstance(caught.value.__cause__, UnicodeDecodeError)
+    with pytest.raises(UndefinedError, match=r"^second: `embeddings`"):
+        compare_embeddings(FIRST, SECOND * np.nan, Y)
+    with pytest.raises(TypeError, match=r"^first: `embeddings`"):
+        compare_embeddings(FIRST.astype(str), SECOND, Y)

@@ -1,5 +1,4 @@
-"""The commands of `keras-tcm`, one module each.
+"""What the commands of `keras-tcm` do, one module each.
 
-Each has `add_parser(commands)`, which adds the parser of the command to the
-subparsers of `keras-tcm` and sets its `run`, a function of the parsed arguments.
+Each has `run(args)`, a function of the arguments that `keras_tcm_command` parsed.
 """

@@ -2,42 +2,19 @@
 
 import argparse
 import pathlib
+import warnings
 from typing import Any
 
 import numpy as np
 
-from keras_tcm.evaluation.distance import DISTANCES
+from keras_tcm.evaluation.distance import from_cosine
 from keras_tcm.study.grid import TCMSetting
 from keras_tcm.validation import check_number
-
-# What `add_subparsers` returns; its class has no public name.
-Commands = Any
+from keras_tcm.visualization.pyplot import pyplot
 
 
 class UsageError(Exception):
     """A mistake of the user's, told without a traceback."""
-
-
-def add_command(
-    commands: Commands, name: str, summary: str, description: str
-) -> argparse.ArgumentParser:
-    """Add a command whose help shows defaults."""
-    return commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-
-
-def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `evaluation_options` reads."""
-    parser.add_argument(
-        "--far-range", type=float, nargs=2, default=(0.01, 0.1), metavar=("LOW", "HIGH")
-    )
-    parser.add_argument("--distance", choices=DISTANCES, default="cosine")
-    parser.add_argument("--beta", type=float, default=1.0)
-    parser.add_argument("--epsilon", type=float, default=0.1)
 
 
 def evaluation_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -47,30 +24,13 @@ def evaluation_options(args: argparse.Namespace) -> dict[str, Any]:
         "distance": args.distance,
         "beta": args.beta,
         "epsilon": args.epsilon,
+        "gallery_includes_queries": args.gallery_includes_queries,
     }
-
-
-def add_tcm_option(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add the option that `tcm_setting` reads.
-
-    Args:
-        parser: The parser of the command.
-        default: What happens without it, in words.
-    """
-    parser.add_argument(
-        "--tcm",
-        type=float,
-        nargs=3,
-        metavar=("POSITIVE_MARGIN", "NEGATIVE_MARGIN", "WEIGHT"),
-        default=argparse.SUPPRESS,
-        help="margins of TCM, and its weight beside the base loss "
-        f"(default: {default})",
-    )
 
 
 def tcm_setting(args: argparse.Namespace) -> TCMSetting | None:
     """Margins and weight that the user gave, if any."""
-    if not hasattr(args, "tcm"):
+    if args.tcm is None:
         return None
     positive_margin, negative_margin, weight = args.tcm
     try:
@@ -82,25 +42,20 @@ def tcm_setting(args: argparse.Namespace) -> TCMSetting | None:
     return TCMSetting(positive_margin, negative_margin, weight)
 
 
-def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Read embeddings and labels, and those of a gallery if there are any."""
-    names = ("embeddings", "labels", "gallery_embeddings", "gallery_labels")
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise UsageError(f"{path} is a single array, not an .npz archive")
-        with archive:
-            arrays = {name: archive[name] for name in names if name in archive.files}
-            found = ", ".join(archive.files) or "no arrays"
-    except UsageError:
-        raise
-    except Exception as error:  # A damaged file fails in many ways.
-        raise UsageError(f"cannot read {path}: {error}") from None
-    if not {"embeddings", "labels"} <= arrays.keys():
-        raise UsageError(
-            f"{path} must hold the arrays `embeddings` and `labels`. Received: {found}"
-        )
-    return arrays
+def legible(name: object) -> str:
+    """Write a name so that any terminal, page or figure can show it, on one line.
+
+    Args:
+        name: Whatever the system takes for the name of a file: with line breaks, codes
+            that steer a terminal, or bytes that are no text.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
+
+
+def title_of(path: pathlib.Path) -> str:
+    """Name of a file for a heading: without its folder and type, and not too long."""
+    title = legible(path.stem)
+    return title if len(title) <= 48 else f"{title[:31]}…{title[-16:]}"
 
 
 def make_folder(path: pathlib.Path) -> None:
@@ -108,4 +63,36 @@ def make_folder(path: pathlib.Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot write to {path}: {error}") from None
+        raise UsageError(f"cannot write to {legible(path)}: {error}") from None
+
+
+def check_figures() -> None:
+    """Raise `UsageError` if figures cannot be drawn, before any work is done."""
+    try:
+        pyplot()
+    except ImportError as error:
+        raise UsageError(error) from None
+
+
+def warn_of_zeros(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], distance: str
+) -> None:
+    """Warn of embeddings without a direction.
+
+    Args:
+        path: Where the samples come from.
+        arrays: Their embeddings, and those of the gallery, beside other arrays.
+        distance: The measure of distance.
+    """
+    for name in "embeddings", "gallery_embeddings":
+        x = arrays.get(name)
+        if x is None or x.ndim != 2 or x.dtype.kind not in "fiu":
+            continue
+        count = int(np.count_nonzero(~x.any(axis=1)))
+        if count:
+            warnings.warn(
+                f"{legible(path)}: {count:,} of {len(x):,} rows of `{name}` are all "
+                "zero: they are at distance "
+                f"{from_cosine(1.0, distance):.4g} from everything",
+                stacklevel=2,
+            )

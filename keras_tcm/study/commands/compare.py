@@ -1,53 +1,39 @@
 """`keras-tcm compare`."""
 
 import argparse
-import pathlib
 
 import numpy as np
 
 from keras_tcm.labels import check_labels, encode_labels
+from keras_tcm.study.commands.array_files import read_samples
 from keras_tcm.study.commands.common import (
-    Commands,
     UsageError,
-    add_command,
-    add_evaluation_options,
     evaluation_options,
+    legible,
     make_folder,
-    read_arrays,
+    title_of,
+    warn_of_zeros,
 )
 from keras_tcm.study.compare import compare_embeddings, write_comparison
 from keras_tcm.study.document import print_block
 
 
-def add_parser(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "compare",
-        "compare two models by their embeddings of the same samples",
-        "Compare two models by their embeddings of the same samples, with 95% "
-        "intervals by a bootstrap over classes. A and B are archives as for "
-        "`evaluate`, with the same labels in the same order. Writes compare.json, "
-        "table.md and utility.png.",
-    )
-    parser.add_argument("first", type=pathlib.Path, metavar="A.npz")
-    parser.add_argument("second", type=pathlib.Path, metavar="B.npz")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder")
-    add_evaluation_options(parser)
-    parser.set_defaults(run=_run)
-
-
-def _run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Carry out the command."""
     paths = args.first, args.second
-    first, second = map(read_arrays, paths)
+    first, second = (
+        read_samples(path, args.labels, gallery, args.gallery_labels)
+        for path, gallery in zip(paths, args.gallery, strict=True)
+    )
+    names = " and ".join(map(legible, paths))
     for name in "gallery_embeddings", "gallery_labels":
         if (name in first) != (name in second):
-            raise UsageError(
-                f"{paths[0]} and {paths[1]} must both hold `{name}`, or neither of them"
-            )
+            raise UsageError(f"{names} must both hold `{name}`, or neither of them")
     for name in "labels", "gallery_labels":
         if name in first:
-            _check_same_labels(name, paths, (first[name], second[name]))
+            _check_same_labels(name, names, (first[name], second[name]))
+    for path, arrays in zip(paths, (first, second), strict=True):
+        warn_of_zeros(path, arrays, args.distance)
     make_folder(args.out)
     try:
         comparison = compare_embeddings(
@@ -58,37 +44,38 @@ def _run(args: argparse.Namespace) -> None:
             second_gallery=second.get("gallery_embeddings"),
             gallery_labels=first.get("gallery_labels"),
             # The files may have the same name.
-            names=(f"A: {paths[0].stem}", f"B: {paths[1].stem}"),
+            names=(f"A: {title_of(paths[0])}", f"B: {title_of(paths[1])}"),
             **evaluation_options(args),
         )
-        write_comparison(args.out, comparison)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(error) from None
-    for block in comparison.blocks():
-        print_block(block)
-    print(f"Written to {args.out}")
+    try:
+        # Before anything is printed: whoever reads that may stop to.
+        write_comparison(args.out, comparison)
+    finally:
+        for block in comparison.blocks():
+            print_block(block)
+    print(f"Written to {legible(args.out)}")
 
 
 def _check_same_labels(
-    name: str,
-    paths: tuple[pathlib.Path, pathlib.Path],
-    labels: tuple[np.ndarray, np.ndarray],
+    name: str, files: str, labels: tuple[np.ndarray, np.ndarray]
 ) -> None:
     try:
         known = [check_labels(name, one, len(one)) for one in labels]
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{paths[0]} or {paths[1]}: {error}") from None
+        raise UsageError(f"{files}: {error}") from None
     sizes = [len(one) for one in known]
     if sizes[0] != sizes[1]:
         raise UsageError(
-            f"{paths[0]} and {paths[1]} must hold the same samples. "
+            f"{files} must hold the same samples. "
             f"Received: {sizes[0]} and {sizes[1]} `{name}`"
         )
     _, (first, second) = encode_labels(*known)
     if (first != second).any():
         index = int(np.argmax(first != second))
+        differing = " and ".join(legible(one[index]) for one in known)
         raise UsageError(
-            f"{paths[0]} and {paths[1]} must hold the same samples in the same order. "
-            f"Received: `{name}` {known[0][index]} and {known[1][index]} at index "
-            f"{index}"
+            f"{files} must hold the same samples in the same order. "
+            f"Received: `{name}` {differing} at index {index}"
         )

@@ -1,84 +1,31 @@
 """`keras-tcm demo`."""
 
 import argparse
-import pathlib
 
 from keras_tcm.study.commands.common import (
-    Commands,
     UsageError,
-    add_command,
-    add_tcm_option,
+    legible,
     make_folder,
     tcm_setting,
 )
-from keras_tcm.study.demo import MINUTES, STEPS, TUNED, DemoSettings, run_demo
+from keras_tcm.study.demo import STEPS, DemoSettings, run_demo
 from keras_tcm.study.document import Heading, Paragraph, print_block
 from keras_tcm.study.evaluation_report import comparison_table
 from keras_tcm.validation import check_integer
 
 
-def add_parser(commands: Commands) -> None:
-    """Add the command."""
-    defaults = DemoSettings()
-    parser = add_command(
-        commands,
-        "demo",
-        "train with and without TCM on embedded data",
-        "Train a small network on rendered characters with and without "
-        "TCM, from the same seed, and compare both on unseen scripts. Writes "
-        "results.json, table.md, utility.png, and both evaluations as JSON and HTML. "
-        "A model that is finished is kept: a demo that was stopped goes on where it "
-        "was.",
-    )
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=pathlib.Path("demo-results"),
-        help="folder to write to",
-    )
-    parser.add_argument(
-        "--loss", choices=TUNED, default=defaults.loss, help="the base loss"
-    )
-    add_tcm_option(parser, "for each base loss as a study chose them")
-    parser.add_argument(
-        "--steps",
-        type=int,
-        default=argparse.SUPPRESS,
-        help="training steps of each model, rounded up to a multiple of 8 "
-        f"(default: {STEPS}, or as many as both can do in {MINUTES} minutes)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=defaults.seed,
-        help="seed of the weights and batches of both models",
-    )
-    parser.add_argument(
-        "--data-dir",
-        default=argparse.SUPPRESS,
-        help="where to cache the rendered images (default: keras_tcm in the Keras "
-        "home, ~/.keras)",
-    )
-    parser.set_defaults(run=_run)
-
-
-def _run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Carry out the command."""
     tcm = tcm_setting(args)
-    steps = getattr(args, "steps", None)
     try:
-        if steps is not None:
-            check_integer("--steps", steps, 1)
+        if args.steps is not None:
+            check_integer("--steps", args.steps, 1)
         check_integer("--seed", args.seed, 0)
     except ValueError as error:
         raise UsageError(error) from None
     make_folder(args.out)
-    settings = DemoSettings(args.loss, tcm, steps, args.seed)
-    try:
-        evaluations, steps = run_demo(
-            args.out, settings, getattr(args, "data_dir", None)
-        )
-    except OSError as error:
-        raise UsageError(error) from None
+    settings = DemoSettings(args.loss, tcm, args.steps, args.seed)
+    evaluations, steps = run_demo(args.out, settings, args.data_dir)
     tested = next(iter(evaluations.values()))
     print()
     print_block(
@@ -100,4 +47,4 @@ def _run(args: argparse.Namespace) -> None:
             )
         )
     )
-    print(f"Written to {args.out}")
+    print(f"Written to {legible(args.out)}")
