@@ -15,9 +15,10 @@ import numpy as np
 import psutil
 import pytest
 
+import keras_tcm_command
 from keras_tcm import Evaluation
 from keras_tcm.datasets import glyphs
-from keras_tcm.study import cli, demo, runner, training
+from keras_tcm.study import demo, runner, training
 from keras_tcm.study.demo import DemoSettings, run_demo
 from keras_tcm.study.grid import TCMSetting
 
@@ -95,13 +96,13 @@ def without_training(in_this_process, monkeypatch):
     monkeypatch.setattr(runner, "train_embedding_model", train)
     monkeypatch.setattr(runner, "embed", embed)
     # Takes longer than everything else.
-    monkeypatch.setattr(demo, "write_report", lambda out, evaluations: None)
+    monkeypatch.setattr(demo, "write_report", lambda *_, **__: None)
     return trained
 
 
 def run(out, data_dir, *options):
     arguments = ["demo", "--out", out, "--data-dir", data_dir, *options]
-    return cli.main([str(argument) for argument in arguments])
+    return keras_tcm_command.run([str(argument) for argument in arguments])
 
 
 def read_results(out):
