@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_tcm.evaluation.error_rates import ErrorRates
 from keras_tcm.files import replacing
-from keras_tcm.labels import label_array
+from keras_tcm.labels import json_labels, label_array
 
 _FORMAT = "keras_tcm.Evaluation"
 
@@ -161,16 +161,13 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values; NaN becomes `None`.
 
-        Labels other than integers, floats, booleans and strings become their
-        `repr`.
+        Labels other than integers, floats, booleans and strings become their `repr`,
+        with a prime where another class has that text.
         """
         values = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self)
         }
-        values["classes"] = [
-            label if isinstance(label, bool | int | float | str) else repr(label)
-            for label in self.classes.tolist()
-        ]
+        values["classes"] = json_labels(self.classes.tolist())
         values["recall"] = {str(k): value for k, value in self.recall.items()}
         values["operating_points"] = [
             dataclasses.asdict(point) for point in self.operating_points
