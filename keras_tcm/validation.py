@@ -72,3 +72,39 @@ def check_range(name: str, value: Any, low: float, high: float) -> tuple[float, 
     if not low <= first < second <= high:
         raise ValueError(message)
     return first, second
+
+
+def tensor_shape(name: str, tensor: Any) -> tuple[int | None, ...]:
+    """Return the shape of a tensor, or raise unless its dimensions are known by number.
+
+    Args:
+        name: Name of the argument.
+        tensor: A tensor; graphs of TensorFlow have some of unknown shape.
+    """
+    try:
+        return tuple(tensor.shape)
+    except ValueError:
+        raise ValueError(
+            f"`{name}` must have a known number of dimensions: `tf.ensure_shape` gives "
+            f"one to what functions of Python return. Received: {name} of unknown shape"
+        ) from None
+
+
+def as_vector(name: str, tensor: Any, hint: str = "") -> Any:
+    """Return a tensor of shape `(batch,)` or `(batch, 1)` in the former, or raise.
+
+    Args:
+        name: Name of the argument.
+        tensor: The tensor.
+        hint: What to do with one that has more columns.
+    """
+    shape = tensor_shape(name, tensor)
+    if len(shape) == 1:
+        return tensor
+    if len(shape) == 2 and shape[1] == 1:
+        return tensor[:, 0]
+    hint = f" ({hint})" if hint and len(shape) == 2 else ""
+    raise ValueError(
+        f"`{name}` must have shape (batch,) or (batch, 1){hint}. "
+        f"Received: {name}.shape={shape}"
+    )

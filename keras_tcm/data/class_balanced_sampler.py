@@ -18,7 +18,13 @@ from keras_tcm.data.class_schedule import (
 )
 from keras_tcm.data.images import read_images
 from keras_tcm.data.worker_dataset import WorkerDataset, check_index
-from keras_tcm.labels import check_labels, encode_labels, label_array
+from keras_tcm.labels import (
+    are_integers,
+    check_labels,
+    encode_labels,
+    held_integers,
+    label_array,
+)
 from keras_tcm.validation import check_choice, check_integer, check_number
 
 
@@ -70,8 +76,9 @@ class ClassBalancedSampler(WorkerDataset):
     Args:
         x: Samples: array `(N, ...)`, or N paths of images (`str` or `Path`), which
             are then read batch by batch, by the workers, as RGB in [0, 255].
-        y: Labels, one per sample. Integers come out as they are, as int64; labels
-            of any other hashable kind come out as 0 to C-1, see `classes`.
+        y: Labels, one per sample. Integers come out as they are, as int64, and must
+            be some that the backend holds (32 bits on JAX, without `jax_enable_x64`);
+            labels of any other hashable kind come out as 0 to C-1, see `classes`.
         classes_per_batch: Integer, number of different classes in a batch.
         samples_per_class: Integer, number of samples of each of them. The samples
             of a class are next to each other in the batch.
@@ -187,12 +194,8 @@ class ClassBalancedSampler(WorkerDataset):
         classes, (codes,) = encode_labels(labels)
         self.classes = label_array(classes)
         self._labels = codes
-        if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
-            if labels.dtype.kind == "u" and labels.max(initial=0) > 2**63 - 1:
-                raise ValueError(
-                    f"`y` must fit int64. Received: a label of {labels.max()}"
-                )
-            self._labels = labels.astype(np.int64)
+        if are_integers(classes):
+            self._labels = held_integers("y", self.classes[codes])
         weights = self._check_weights(class_weights)
         drawn = self._classes_to_draw(codes, weights)
         by_class = np.split(

@@ -15,7 +15,7 @@ from keras_tcm.evaluation.distance import to_cosine
 from keras_tcm.evaluation.distribution import accepted_steps
 from keras_tcm.evaluation.error_rates import ErrorRates
 from keras_tcm.files import replacing
-from keras_tcm.labels import label_array
+from keras_tcm.labels import json_labels, label_array
 
 _FORMAT = "keras_tcm.Evaluation"
 # Fields that hold operating points.
@@ -267,16 +267,13 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values; NaN becomes `None`.
 
-        Labels other than integers, floats, booleans and strings become their
-        `repr`.
+        Labels other than integers, floats, booleans and strings become their `repr`,
+        with a prime where another class has that text.
         """
         values = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self)
         }
-        values["classes"] = [
-            label if isinstance(label, bool | int | float | str) else repr(label)
-            for label in self.classes.tolist()
-        ]
+        values["classes"] = json_labels(self.classes.tolist())
         values["recall"] = {str(k): value for k, value in self.recall.items()}
         for name in _POINTS:
             values[name] = [dataclasses.asdict(point) for point in values[name]]

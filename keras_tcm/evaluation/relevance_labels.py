@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_tcm.labels import check_labels, encode_labels
+from keras_tcm.labels import check_labels, encode_labels, to_array
 from keras_tcm.relevance import (
     ClassRelevance,
     HierarchyLevel,
@@ -67,7 +66,7 @@ def read_labels(
         return [check_labels(*one) for one in given]
     arrays: list[np.ndarray] = []
     for name, labels, size in given:
-        array = _as_array(labels)
+        array = _as_array(name, labels)
         relevance.check_labels(name, array.shape)
         if len(array) != size:
             raise ValueError(
@@ -143,19 +142,22 @@ def comparable(labels: np.ndarray, relevance: Relevance) -> np.ndarray:
     return np.array([x if x in known else -1 for x in classes], np.int32)[codes]
 
 
-def _as_array(labels: Any) -> np.ndarray:
-    if keras.ops.is_tensor(labels):
-        return keras.ops.convert_to_numpy(labels)
-    if hasattr(labels, "__array__"):
-        return np.asarray(labels)
+def _as_array(name: str, labels: Any) -> np.ndarray:
+    array, _ = to_array(name, labels)
     # As objects first: NumPy would turn the integers beside strings into strings, and
     # rows of different lengths fail later, with a shape that tells.
-    return np.asarray(labels, dtype=object)
+    return np.array(labels, dtype=object) if array is None else array
 
 
 def _read(name: str, array: np.ndarray, relevance: Relevance) -> Any:
     if isinstance(relevance, HierarchyLevel):
         return _prefixes(name, array[:, : relevance.level + 1])
+    if isinstance(relevance, ClassRelevance):
+        known = check_labels(name, array, len(array))
+        kinds = set(map(type, known)) - {int, bool} if isinstance(known, list) else ()
+        if kinds:
+            raise TypeError(f"`{name}` must hold integers. Received: {kinds.pop()}")
+        return known
     if array.dtype == object:
         array = np.array(array.tolist())
     if array.dtype.kind not in "biuf":
@@ -164,19 +166,12 @@ def _read(name: str, array: np.ndarray, relevance: Relevance) -> Any:
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"`{name}` must be finite. Received: NaN or infinity")
-    if isinstance(relevance, SharedLabel):
-        return array > 0
-    if isinstance(relevance, ClassRelevance):
-        return check_labels(name, array, len(array))
-    return array
+    return array > 0 if isinstance(relevance, SharedLabel) else array
 
 
 def _prefixes(name: str, rows: np.ndarray) -> list[Hashable] | np.ndarray:
     """Rows as single labels: tuples, or the value itself in rows of one."""
-    columns = [
-        check_labels(name, x.tolist() if rows.dtype == object else x, len(rows))
-        for x in rows.T
-    ]
+    columns = [check_labels(name, column, len(rows)) for column in rows.T]
     if len(columns) == 1:
         return columns[0]
     values = (x.tolist() if isinstance(x, np.ndarray) else x for x in columns)

@@ -6,7 +6,9 @@ import keras
 from keras import ops
 
 from keras_tcm.distribution import Replicas, active_replicas
-from keras_tcm.validation import check_choice
+from keras_tcm.labels import ONE_HOT, are_whole_numbers, label_tensor
+from keras_tcm.losses.advice import Advice
+from keras_tcm.validation import as_vector, check_choice, tensor_shape
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
 
@@ -24,13 +26,18 @@ class EmbeddingLoss(keras.losses.Loss):
     It differs from `keras.losses.Loss` where embeddings need it to:
 
     - labels are compared as the integers they are; Keras casts them to the loss
-      dtype, in which class ids collide from 2^24 (float32) or 256 (bfloat16);
+      dtype, in which class ids collide from 2^24 (float32) or 256 (bfloat16). Labels
+      that the backend does not hold are refused where the loss sees what was given:
+      in a call with arrays or lists. `fit` makes tensors of them before: on JAX,
+      unless `jax_enable_x64` is set, of 32 bits, in which labels that differ by a
+      multiple of 2^32 are the same class, and nothing can tell. Give labels below
+      2^31 there, such as `np.unique(labels, return_inverse=True)[1]`;
     - the maths runs in float32 whatever the dtype policy (in float64 if `dtype`
       says so);
     - `sample_weight` reaches the rows, so that a pairwise loss can take a sample
       out of all its pairs;
-    - losses add up: `loss + other`, `0.5 * loss`, where `other` may be any
-      `keras.losses.Loss`;
+    - losses add up: `loss + other`, `0.5 * loss`, `sum([loss, other])`, where `other`
+      may be any `keras.losses.Loss`;
     - where several devices share a batch, value and gradient are those of the whole
       batch, whatever its division.
 
@@ -50,14 +57,25 @@ class EmbeddingLoss(keras.losses.Loss):
             `True`.
 
     Call arguments:
-        y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
+        y_true: Integer labels, shape `(batch,)` or `(batch, 1)`. Floats must be whole
+            numbers, and small enough that their type holds every one (below 2^24 in
+            float32): an error where there are values to look at, NaN in a compiled
+            step.
         y_pred: Floating-point tensor of shape `(batch, d)`.
         sample_weight: Optional non-negative weights, shape `(batch,)` or
             `(batch, 1)`.
 
+    Warns:
+        UserWarning: Once, if `y_pred` looks like the output of a softmax or, in a
+            pairwise loss, if a batch has no positive or no negative pair. It takes
+            values to see that: an eager call, which on PyTorch is any, of which the
+            first 8 are looked at, and some later ones.
+
     Raises:
         ValueError: If `y_true`, `y_pred` or `sample_weight` has another rank or
-            another number of samples, or if `reduction` is unknown.
+            another number of samples, a label is missing or not held by the backend,
+            or if `reduction` is unknown.
+        TypeError: If labels are text, or no numbers.
 
     Example:
 
@@ -86,6 +104,7 @@ class EmbeddingLoss(keras.losses.Loss):
             reduction="mean" if reduction == "mean_with_sample_weight" else reduction,
             dtype=self._compute_dtype,
         )
+        self._advice = Advice(self.name)
 
     def rows(self, labels: Any, predictions: Any, weights: Any) -> Any:
         """Compute one weighted value per sample whose plain mean is the loss.
@@ -109,9 +128,9 @@ class EmbeddingLoss(keras.losses.Loss):
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Compute the loss; see the call arguments of the class."""
         with keras.name_scope(self.name):
-            return self.reduce(
-                self.rows(*self.standardize(y_true, y_pred, sample_weight))
-            )
+            arguments = self.standardize(y_true, y_pred, sample_weight)
+            self._look_at(*arguments[:2])
+            return self.reduce(self.rows(*arguments))
 
     def standardize(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
@@ -122,20 +141,29 @@ class EmbeddingLoss(keras.losses.Loss):
             Labels `(batch,)`, predictions `(batch, d)` and weights `(batch,)`.
         """
         predictions = ops.cast(ops.convert_to_tensor(y_pred), self._compute_dtype)
-        if len(predictions.shape) != 2:
+        shape = tensor_shape("y_pred", predictions)
+        if len(shape) != 2:
             raise ValueError(
                 "`y_pred` must have shape (batch, dimension). "
-                f"Received: y_pred.shape={tuple(predictions.shape)}"
+                f"Received: y_pred.shape={shape}"
             )
-        batch = predictions.shape[0]
-        labels = self.standardize_labels(ops.convert_to_tensor(y_true), batch)
+        batch = shape[0]
+        labels = label_tensor("y_true", y_true, are_classes=self.has_class_labels)
+        labels = self.standardize_labels(labels, batch)
         if sample_weight is None:
             weights = ops.ones_like(predictions[:, 0])
         else:
             weights = ops.cast(
                 ops.convert_to_tensor(sample_weight), self._compute_dtype
             )
-            weights = _as_vector("sample_weight", weights, batch)
+            weights = as_vector("sample_weight", weights)
+            check_rows("sample_weight", tuple(weights.shape), batch)
+        if self.has_class_labels and keras.backend.is_float_dtype(labels.dtype):
+            # A compiled step cannot raise, but must not take classes for one either.
+            is_whole = are_whole_numbers(labels)
+            if len(is_whole.shape) == 2:
+                is_whole = ops.all(is_whole, axis=1)
+            weights = ops.where(is_whole, weights, float("nan"))
         return labels, predictions, weights
 
     def standardize_labels(self, labels: Any, batch: int | None) -> Any:
@@ -148,7 +176,25 @@ class EmbeddingLoss(keras.losses.Loss):
         Returns:
             Labels of shape `(batch,)`.
         """
-        return _as_vector("y_true", labels, batch)
+        labels = as_vector("y_true", labels, ONE_HOT)
+        check_rows("y_true", tuple(labels.shape), batch)
+        return labels
+
+    @property
+    def has_class_labels(self) -> bool:
+        """Whether `y_true` are classes, which are equal or not."""
+        return True
+
+    def _look_at(self, labels: Any, predictions: Any) -> None:
+        """Raise, or warn once, of what the values show to be a mistake, if any are.
+
+        Args:
+            labels: What `standardize` returns.
+            predictions: Likewise.
+        """
+        if self.has_class_labels:
+            self._advice.look_at_labels(labels)
+        self._advice.look_at_predictions(predictions)
 
     def average(self, losses: Any, weights: Any) -> Any:
         """Weigh per-sample losses so that their mean follows `reduction`.
@@ -214,6 +260,9 @@ class EmbeddingLoss(keras.losses.Loss):
         return _weighted_sum([(1.0, self), (1.0, other)])
 
     def __radd__(self, other: Any) -> Any:
+        # Where `sum` begins.
+        if type(other) is int and other == 0:
+            return self
         return _weighted_sum([(1.0, other), (1.0, self)])
 
     def __mul__(self, factor: Any) -> Any:
@@ -229,17 +278,6 @@ class EmbeddingLoss(keras.losses.Loss):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Build the loss from its configuration."""
         return cls(**config)
-
-
-def _as_vector(name: str, value: Any, batch: int | None) -> Any:
-    shape = tuple(value.shape)
-    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
-        raise ValueError(
-            f"`{name}` must have shape (batch,) or (batch, 1). "
-            f"Received: {name}.shape={shape}"
-        )
-    check_rows(name, shape, batch)
-    return value if len(shape) == 1 else value[:, 0]
 
 
 def check_rows(name: str, shape: tuple[int | None, ...], batch: int | None) -> None:

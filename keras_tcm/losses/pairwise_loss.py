@@ -12,8 +12,8 @@ from keras_tcm.losses.partners import extra_partners
 from keras_tcm.ops.map_anchors import AnchorFunction, map_anchors
 from keras_tcm.ops.pairs import Pairs, pair_masks
 from keras_tcm.ops.similarity import l2_normalize
-from keras_tcm.relevance import get_relevance
-from keras_tcm.validation import check_integer
+from keras_tcm.relevance import ClassRelevance, HierarchyLevel, get_relevance
+from keras_tcm.validation import check_integer, tensor_shape
 
 
 class PairwiseLoss(EmbeddingLoss):
@@ -102,11 +102,18 @@ class PairwiseLoss(EmbeddingLoss):
         """Whether `anchor_terms` compares, for each anchor, all pairs of partners."""
         return False
 
+    @property
+    def has_class_labels(self) -> bool:
+        """Whether `y_true` are classes, or levels of them, which are equal or not."""
+        return self.relevance is None or isinstance(
+            self.relevance, ClassRelevance | HierarchyLevel
+        )
+
     def standardize_labels(self, labels: Any, batch: int | None) -> Any:
         """Check `y_true`: what `relevance` compares, or else shape `(batch,)`."""
         if self.relevance is None:
             return super().standardize_labels(labels, batch)
-        shape = tuple(labels.shape)
+        shape = tensor_shape("y_true", labels)
         self.relevance.check_labels("y_true", shape)
         check_rows("y_true", shape, batch)
         return labels
@@ -210,6 +217,10 @@ def pairwise_rows(
     for loss in losses:
         if loss.relevance not in distinct:
             distinct.append(loss.relevance)
+            if extra_partners() is None:
+                loss._advice.look_at_pairs(
+                    partner_labels, partner_weights, loss.relevance
+                )
 
     def pairs(
         similarities: Any, labels: Any, places: Any, weights: Any

@@ -128,17 +128,24 @@ class WeightedSum(EmbeddingLoss):
         self, y_true: Any, y_pred: Any, sample_weight: Any
     ) -> dict[int, Any]:
         """Rows of the pairwise terms by number; those that can share a pass do."""
-        passes: dict[tuple[str, int, bool], dict[int, PairwiseLoss]] = {}
+        passes: dict[tuple[Any, ...], dict[int, PairwiseLoss]] = {}
         arguments = {}
         for number, loss in enumerate(self.losses):
             if isinstance(loss, PairwiseLoss):
                 own = loss.standardize(y_true, y_pred, sample_weight)
-                kind = loss._compute_dtype, len(own[0].shape), loss.gather
+                kind = (
+                    loss._compute_dtype,
+                    len(own[0].shape),
+                    loss.has_class_labels,
+                    loss.gather,
+                )
                 passes.setdefault(kind, {})[number] = loss
                 arguments[kind] = own
         rows: dict[int, Any] = {}
         for kind, losses in passes.items():
-            found = pairwise_rows(list(losses.values()), *arguments[kind])
+            terms = list(losses.values())
+            terms[0]._look_at(*arguments[kind][:2])
+            found = pairwise_rows(terms, *arguments[kind])
             rows |= dict(zip(losses, found, strict=True))
         return rows
 

@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_tcm.distribution import active_replicas
-from keras_tcm.metrics.tracing import is_traced
 from keras_tcm.ops.ring_buffer import write_rows
 from keras_tcm.ops.similarity import l2_normalize
+from keras_tcm.ops.tracing import is_traced
 from keras_tcm.relevance import get_relevance
 from keras_tcm.validation import check_integer
 

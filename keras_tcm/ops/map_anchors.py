@@ -116,12 +116,12 @@ def _map_blocks(
 
     def split(x: Any) -> Any:
         if may_be_empty:
-            x = ops.concatenate([x, ops.zeros((1, *x.shape[1:]), dtype=x.dtype)])
-        shape = (-1, blocks.size, *x.shape[1:])
+            x = ops.concatenate([x, ops.zeros((1, *ops.shape(x)[1:]), dtype=x.dtype)])
+        shape = (-1, blocks.size, *ops.shape(x)[1:])
         return ops.reshape(ops.take(x, places, axis=0), shape)
 
     def join(x: Any) -> Any:
-        return ops.reshape(x, (-1, x.shape[-1]))[:num_anchors]
+        return ops.reshape(x, (-1, ops.shape(x)[-1]))[:num_anchors]
 
     @ops.custom_gradient
     def mapped(*vectors: Any) -> Any:

@@ -52,6 +52,27 @@ def pair_masks(
     return ops.logical_and(matches, other_sample), negative
 
 
+def has_pairs(
+    labels: Any, relevance: Callable[[Any, Any], Any] | None = None
+) -> tuple[Any, Any]:
+    """Tell whether the samples of a batch make a positive pair, and a negative one.
+
+    Args:
+        labels: Tensor of shape `(batch,)`, or what `relevance` compares.
+        relevance: See `pair_masks`.
+
+    Returns:
+        Two boolean scalars.
+    """
+    if relevance is not None:
+        positive, negative = pair_masks(labels, labels, relevance=relevance)
+        return ops.any(positive), ops.any(negative)
+    # Equal labels are neighbours then: no matrix is needed.
+    labels = ops.sort(labels)
+    is_repeated = ops.equal(labels[1:], labels[:-1])
+    return ops.any(is_repeated), ops.any(ops.logical_not(is_repeated))
+
+
 @dataclasses.dataclass(frozen=True)
 class Pairs:
     """Pairs of some anchors with all partners, as the pairwise losses see them.

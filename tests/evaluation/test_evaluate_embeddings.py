@@ -347,7 +347,7 @@ class TestLabels:
 
     def test_unlike_labels_stay_apart(self):
         x, y = clusters([6] * 4, seed=13)
-        names = [1, "1", None, (1,)]
+        names = [1, "1", b"1", (1,)]
         result = evaluate(x, [names[label] for label in y])
         assert set(result.classes) == set(names)
         reference = oracles.evaluate(x, y.tolist())
