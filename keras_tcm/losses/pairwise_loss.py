@@ -12,7 +12,7 @@ from keras_tcm.losses.partners import extra_partners
 from keras_tcm.ops.map_anchors import AnchorFunction, map_anchors
 from keras_tcm.ops.pairs import Pairs, pair_masks
 from keras_tcm.ops.similarity import l2_normalize
-from keras_tcm.relevance import ClassRelevance, HierarchyLevel, get_relevance
+from keras_tcm.relevance import get_relevance
 from keras_tcm.validation import check_integer, tensor_shape
 
 
@@ -105,9 +105,7 @@ class PairwiseLoss(EmbeddingLoss):
     @property
     def has_class_labels(self) -> bool:
         """Whether `y_true` are classes, or levels of them, which are equal or not."""
-        return self.relevance is None or isinstance(
-            self.relevance, ClassRelevance | HierarchyLevel
-        )
+        return self.relevance is None or self.relevance.has_class_labels
 
     def standardize_labels(self, labels: Any, batch: int | None) -> Any:
         """Check `y_true`: what `relevance` compares, or else shape `(batch,)`."""

@@ -9,11 +9,12 @@ import numpy as np
 from keras import ops
 
 from keras_tcm.distribution import active_replicas
+from keras_tcm.labels import ONE_HOT, label_tensor
 from keras_tcm.ops.ring_buffer import write_rows
 from keras_tcm.ops.similarity import l2_normalize
 from keras_tcm.ops.tracing import is_traced
 from keras_tcm.relevance import get_relevance
-from keras_tcm.validation import check_integer
+from keras_tcm.validation import as_vector, check_integer, tensor_shape
 
 # Samples of a batch whose pairs are looked at in a step.
 _MAX_BATCH = 1024
@@ -36,7 +37,8 @@ class EmbeddingMetric(keras.metrics.Metric):
 
     Where steps are not compiled, as on PyTorch, an update of a model's metric with a
     tensor is taken for one in a step, and the first result after it shows as much. Who
-    updates such a metric by hand gives NumPy arrays.
+    updates such a metric by hand gives NumPy arrays. On TensorFlow, under
+    `run_eagerly=True`, no step is told from a call by hand: each looks at all pairs.
 
     Where several devices share a batch, an update gathers it, and the memory is the
     same on every one of them.
@@ -105,33 +107,30 @@ class EmbeddingMetric(keras.metrics.Metric):
 
         Args:
             y_true: Integer labels, shape `(batch,)` or `(batch, 1)`, or what
-                `relevance` compares.
+                `relevance` compares. On JAX they must fit 32 bits unless
+                `jax_enable_x64` is set: `fit` wraps larger ones unseen.
             y_pred: Embeddings of any norm, shape `(batch, d)`.
             sample_weight: Must be `None`: every pair counts once.
         """
         if sample_weight is not None:
+            shape = tensor_shape("sample_weight", ops.convert_to_tensor(sample_weight))
             raise ValueError(
                 "`sample_weight` must be None: every pair counts once. Give the metric "
                 "in `metrics`, not in `weighted_metrics`. Received: sample_weight of "
-                f"shape {tuple(ops.shape(sample_weight))}"
+                f"shape {shape}"
             )
         embeddings = ops.convert_to_tensor(y_pred)
-        labels = ops.convert_to_tensor(y_true)
-        if len(embeddings.shape) != 2:
+        if len(tensor_shape("y_pred", embeddings)) != 2:
             raise ValueError(
                 "`y_pred` must have shape (batch, dimension). "
                 f"Received: y_pred.shape={tuple(embeddings.shape)}"
             )
+        has_classes = self.relevance is None or self.relevance.has_class_labels
+        labels = label_tensor("y_true", y_true, are_classes=has_classes)
         if self.relevance is not None:
-            self.relevance.check_labels("y_true", tuple(labels.shape))
+            self.relevance.check_labels("y_true", tensor_shape("y_true", labels))
         else:
-            if len(labels.shape) == 2 and labels.shape[1] == 1:
-                labels = labels[:, 0]
-            if len(labels.shape) != 1:
-                raise ValueError(
-                    "`y_true` must have shape (batch,) or (batch, 1). "
-                    f"Received: y_true.shape={tuple(labels.shape)}"
-                )
+            labels = as_vector("y_true", labels, ONE_HOT)
         sizes = labels.shape[0], embeddings.shape[0]
         if None not in sizes and sizes[0] != sizes[1]:
             raise ValueError(

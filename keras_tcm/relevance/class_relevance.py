@@ -34,6 +34,8 @@ class ClassRelevance(Relevance):
     [True, True, False]
     """
 
+    has_class_labels = True
+
     def __init__(self, matrix: Any) -> None:
         array = np.asarray(matrix)
         if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.size:

@@ -31,6 +31,8 @@ class HierarchyLevel(Relevance):
     [True, True, False]
     """
 
+    has_class_labels = True
+
     def __init__(self, level: int) -> None:
         self.level = check_integer("level", level, 0)
 

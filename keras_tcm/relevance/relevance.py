@@ -17,9 +17,12 @@ class Relevance:
     Attributes:
         is_symmetric: Whether a pair is positive from both of its ends if it is from
             one. Gradients of `TCM` take a short cut then.
+        has_class_labels: Whether labels are classes, or levels of them: numbers that
+            are equal or not.
     """
 
     is_symmetric = True
+    has_class_labels = False
 
     def check_labels(self, name: str, shape: tuple[int | None, ...]) -> None:
         """Raise unless labels have a shape that this can compare.
