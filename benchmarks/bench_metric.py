@@ -15,6 +15,10 @@ import numpy as np
 from harness import Measurement
 
 MEMORY_SIZE = 8192
+# Samples of a batch of the demo.
+BATCH = 128
+# Its embeddings.
+EMBEDDING_DIM = 64
 
 
 def measure(is_quick: bool) -> Iterator[Measurement]:
@@ -22,8 +26,8 @@ def measure(is_quick: bool) -> Iterator[Measurement]:
     from keras_tcm.study import training
 
     memory_size = 1024 if is_quick else MEMORY_SIZE
-    batch = training.CLASSES_PER_BATCH * training.SAMPLES_PER_CLASS
-    for dimension in [training.EMBEDDING_DIM] if is_quick else [64, 512]:
+    batch = BATCH
+    for dimension in [EMBEDDING_DIM] if is_quick else [64, 512]:
         yield from of_update(memory_size, batch, dimension, is_quick)
     yield from of_training(memory_size, batch, is_quick)
 
@@ -78,7 +82,7 @@ def of_training(memory_size: int, batch: int, is_quick: bool) -> Iterator[Measur
     def model(metrics: list[Any]) -> Any:
         keras.utils.set_random_seed(0)
         backbone = keras_tcm.models.backbone("resnet_small", images.shape[1:])
-        model = keras_tcm.models.embedding_model(backbone, training.EMBEDDING_DIM)
+        model = keras_tcm.models.embedding_model(backbone, EMBEDDING_DIM)
         # XLA makes convolutions on a CPU several times slower.
         is_compiled = False if keras.backend.backend() == "tensorflow" else "auto"
         loss = keras_tcm.losses.MultiSimilarity() + keras_tcm.TCM()
@@ -86,10 +90,7 @@ def of_training(memory_size: int, batch: int, is_quick: bool) -> Iterator[Measur
         return model
 
     # Sets that take turns, for all samples to be new.
-    data = [
-        harness.clustered(memory_size, training.EMBEDDING_DIM, seed)
-        for seed in range(2)
-    ]
+    data = [harness.clustered(memory_size, EMBEDDING_DIM, seed) for seed in range(2)]
     full = keras_tcm.OPIS(memory_size=memory_size)
 
     def of_epoch(round_number: int) -> float:
@@ -121,7 +122,7 @@ def of_training(memory_size: int, batch: int, is_quick: bool) -> Iterator[Measur
     for what, seconds in times.items():
         flop = None
         if what == "result of an epoch":
-            flop = 1.0 * memory_size**2 * training.EMBEDDING_DIM
+            flop = 1.0 * memory_size**2 * EMBEDDING_DIM
         yield Measurement(what, parameters, seconds, flop)
 
 
