@@ -23,8 +23,6 @@ EMBEDDING_DIM = 64
 
 def measure(is_quick: bool) -> Iterator[Measurement]:
     """Yield all measurements."""
-    from keras_tcm.study import training
-
     memory_size = 1024 if is_quick else MEMORY_SIZE
     batch = BATCH
     for dimension in [EMBEDDING_DIM] if is_quick else [64, 512]:
