@@ -14,8 +14,8 @@ import keras
 # The allocator of glibc gives large blocks back to the system when they are freed, and
 # a training step on a CPU then fetches them again page by page. With these it keeps
 # them. It reads them when a process starts, so they cannot be set from inside; other
-# systems ignore them. Versions that refuse so high a threshold for `mmap` obey the limit
-# on the number of such blocks.
+# systems ignore them. Versions that refuse so high a threshold for `mmap` obey the
+# limit on the number of such blocks.
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
