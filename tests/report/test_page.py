@@ -106,6 +106,27 @@ def test_utility_curves_are_those_of_the_evaluation(tmp_path):
     assert score == pytest.approx(RESULT.epsilon_opis, rel=1e-4)
 
 
+def test_thresholds_that_were_asked_for_are_on_the_slider(tmp_path):
+    known = RESULT.operating_points[1].threshold
+    result = evaluate(at_thresholds=(1.9, 0.05, known))
+    data = read_data(write(tmp_path, result))
+    rates = data["rates"]
+    assert (np.diff(rates["thresholds"]) > 0).all()
+    places = {point["name"]: point["index"] for point in data["points"]}
+    for threshold in 0.05, 1.9, known:
+        index = places[f"{threshold:g}"]
+        assert rates["thresholds"][index] == threshold
+        expected = result.rates_at(threshold)
+        assert (rates["far"][index], rates["frr"][index]) == (
+            expected.far,
+            expected.frr,
+        )
+        for name in "per_class_far", "per_class_frr":
+            np.testing.assert_allclose(
+                decode(rates[name], rates)[index], getattr(expected, name), rtol=1e-6
+            )
+
+
 def test_buttons_are_the_resolved_operating_points_and_the_eer(tmp_path):
     result = evaluate(far_targets=(1e-6, 0.005, 0.2, 1.0))
     data = read_data(write(tmp_path, result))
