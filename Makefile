@@ -55,9 +55,10 @@ browser:
 
 .PHONY: test
 test: $(VENV)/.stamp browser ## Run all tests on TensorFlow, JAX and PyTorch
-	@set -e; for backend in $(BACKENDS); do \
-		echo "== all tests, KERAS_BACKEND=$$backend"; \
-		$(TEST_ENV) KERAS_BACKEND=$$backend $(BIN)/pytest -n $(WORKERS); \
+	@set -e; set -- "slow or not slow"; for backend in $(BACKENDS); do \
+		echo "== tests, KERAS_BACKEND=$$backend"; \
+		$(TEST_ENV) KERAS_BACKEND=$$backend $(BIN)/pytest -n $(WORKERS) -m "$$1"; \
+		set -- "not backend_free"; \
 	done
 
 .PHONY: check

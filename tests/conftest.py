@@ -21,8 +21,42 @@ settings.register_profile("keras_tcm", deadline=None, derandomize=True)
 settings.load_profile("keras_tcm")
 
 
+# What no backend touches, or touches only by what other tests are about: `make test` runs
+# it on one of them.
+BACKEND_FREE = (
+    "benchmarks",
+    "data/test_class_schedule.py",
+    "data/test_image_modes.py",
+    "data/test_images.py",
+    "datasets",
+    "docs/test_site.py",
+    "report",
+    "study/test_array_files.py",
+    "study/test_cli.py",
+    "study/test_compare.py",
+    "study/test_demo.py",
+    "study/test_study_report.py",
+    "study/test_summary.py",
+    "study/test_toy.py",
+    "study/test_tuning.py",
+    "study/test_worker_processes.py",
+    "test_backend.py",
+    "test_class_names.py",
+    "test_command.py",
+    "test_oracles.py",
+    "visualization",
+)
+
+
 def pytest_collection_modifyitems(items):
-    """Leave slow pages on the backend that they name to docs/test_installs.py."""
+    """Mark what is free of the backend, and leave slow pages to docs/test_installs.py.
+
+    That is, those on the backend that they name.
+    """
+    free = tuple(f"tests/{name}" for name in BACKEND_FREE)
+    for item in items:
+        if item.nodeid.startswith(free):
+            item.add_marker(pytest.mark.backend_free)
     if as_installed.FLAG in os.environ:
         return
     backend = keras.backend.backend()
