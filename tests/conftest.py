@@ -21,8 +21,8 @@ settings.register_profile("keras_tcm", deadline=None, derandomize=True)
 settings.load_profile("keras_tcm")
 
 
-# What no backend touches, or touches only by what other tests are about: `make test` runs
-# it on one of them.
+# What no backend touches, or only through what other tests are about: `make test`
+# runs it on one of them.
 BACKEND_FREE = (
     "benchmarks",
     "data/test_class_schedule.py",
