@@ -6,6 +6,7 @@ importing any part of the package imports Keras: help and version need no backen
 """
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -14,7 +15,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 # Exit codes, as argparse and shells have them: see docs/command_line.md.
@@ -55,10 +56,7 @@ def main() -> int:
     except OSError as error:
         code = _fail(error)
     except KeyboardInterrupt as stop:
-        # Whoever is impatient ends what is left of the process without a word.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        code = _BY_SIGNAL + (stop.args[0] if stop.args else signal.SIGINT)
-        print("keras-tcm: interrupted", file=sys.stderr)
+        _leave(stop.args[0] if stop.args else signal.SIGINT)
     return code
 
 
@@ -75,21 +73,48 @@ def run(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            from keras_tcm.study.commands.common import UsageError
+            with _interrupts_end_at_once():
+                commands = "keras_tcm.study.commands"
+                common = importlib.import_module(f"{commands}.common")
+                command = importlib.import_module(f"{commands}.{args.command}")
         except ImportError as error:
             return _fail(error)
-        command = importlib.import_module(f"keras_tcm.study.commands.{args.command}")
         try:
             command.run(args)
         except BrokenPipeError:
             raise
-        except (UsageError, OSError) as error:
+        except (common.UsageError, OSError) as error:
             return _fail(error)
     return 0
 
 
 def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt(number)
+
+
+@contextlib.contextmanager
+def _interrupts_end_at_once() -> Iterator[None]:
+    """End the process when a signal says so.
+
+    What backends call while they are imported may swallow exceptions, and nothing has
+    been begun that would have to be ended well.
+    """
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.signal(number, lambda n, _: _leave(n)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _leave(number: int) -> None:
+    """End the process for a signal, with a line.
+
+    At once: backends that are taken down in the middle of their work may crash.
+    """
+    print("keras-tcm: interrupted", file=sys.stderr, flush=True)
+    os._exit(_BY_SIGNAL + number)
 
 
 def _show_warning(message: Warning | str, *where: Any, **rest: Any) -> None:
@@ -224,11 +249,11 @@ def _add_evaluate(commands: Any) -> None:
     _add_option(
         parser,
         "--at-threshold",
-        "a distance at which to measure the global FAR and FRR; may be given several "
-        "times",
+        "distances at which to measure the global FAR and FRR",
         otherwise="none",
         type=float,
-        action="append",
+        nargs="+",
+        action="extend",
         metavar="D",
     )
 

@@ -35,8 +35,9 @@ class CrossBatchMemory(keras.Model):
     When training is over, `model` (the wrapped one) is all that is needed.
 
     Args:
-        model: A functional `keras.Model` whose output is the embedding, or a dictionary
-            with it, such as that of `keras_tcm.models.embedding_model`.
+        model: A functional or built sequential `keras.Model` whose output is the
+            embedding, or a dictionary with it, such as that of
+            `keras_tcm.models.embedding_model`.
         memory_size: Embeddings kept, at least 1.
         warmup_steps: Training steps that fill the memory before it is used, at least
             0; 1,000 in the paper. Defaults to 0.
@@ -86,12 +87,15 @@ class CrossBatchMemory(keras.Model):
             label_width = check_integer("label_width", label_width, 1)
         self.label_width = label_width
 
-        output_tensor = self._embedding(getattr(model, "output", None))
+        # A `Sequential` has no `output` until it is called.
+        outputs = getattr(model, "outputs", None) or [None]
+        output_tensor = self._embedding(getattr(model, "output", outputs[0]))
         shape: Any = getattr(output_tensor, "shape", ())
         if len(shape) != 2 or shape[1] is None:
             raise ValueError(
-                "`model` must be a functional model that returns embeddings of shape "
-                f"(batch, dimension). Received: model={model!r}, with output {shape}"
+                "`model` must be a functional or built sequential model that returns "
+                "embeddings of shape (batch, dimension). "
+                f"Received: model={model!r}, with output {shape}"
             )
         # The widest integers that the backend has.
         label_type = "int32" if keras.backend.backend() == "jax" else "int64"

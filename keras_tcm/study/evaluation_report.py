@@ -57,6 +57,11 @@ def comparison_table(
         add(threshold, [point.threshold for point in points], ".4f", compare=False)
         add("- achieved FAR", [point.far for point in points], ".4%", compare=False)
         add("- FRR (lower is better)", [point.frr for point in points], ".2%")
+    for number, at in enumerate(first.at_thresholds):
+        points = [result.at_thresholds[number] for result in results]
+        threshold = f"at threshold {at.threshold:g}"
+        add(f"FAR {threshold}", [point.far for point in points], ".4%", compare=False)
+        add(f"FRR {threshold}", [point.frr for point in points], ".2%", compare=False)
     header = ["", *evaluations, *(["change"] if len(results) > 1 else [])]
     return Table(header, rows)
 

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import pytest
 
-import keras_tcm
 import keras_tcm_command
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -21,15 +20,6 @@ PAGES = [
     for page in as_installed.pages()
     if page not in as_installed.TESTS
 ]
-
-
-def names_before(page):
-    """What the code of a page takes for granted."""
-    if page != "losses":
-        return {}
-    inputs = keras.Input((6,))
-    model = keras.Model(inputs, keras.layers.Dense(4)(inputs))
-    return {"keras_tcm": keras_tcm, "model": model}
 
 
 def run_commands(page, monkeypatch):
@@ -45,7 +35,7 @@ def run_commands(page, monkeypatch):
 def test_the_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pyplot = pytest.importorskip("matplotlib.pyplot")
-    names = names_before(page)
+    names = {}
     blocks = as_installed.code_blocks(f"docs/{page}.md")
     for number, block in enumerate(blocks):
         exec(compile(block, f"{page}.md, block {number}", "exec"), names)

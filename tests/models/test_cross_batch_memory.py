@@ -301,6 +301,18 @@ def test_embedding_of_another_width():
         losses.TCM()(np.arange(3), np.ones((3, 4), "float32"))
 
 
+def test_sequential_model():
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    trainer = CrossBatchMemory(model, memory_size=8)
+    trainer.compile("sgd", loss=losses.TCM())
+    x, y = samples(8)
+    trainer.fit(x, y, verbose=0)
+    remembered = keras.ops.convert_to_numpy(trainer._labels)
+    np.testing.assert_array_equal(np.sort(remembered), np.sort(y))
+    with pytest.raises(ValueError, match=r"`model` must be a functional or built"):
+        CrossBatchMemory(keras.Sequential([keras.layers.Dense(4)]), memory_size=8)
+
+
 def test_label_rows_without_label_width():
     trainer = CrossBatchMemory(encoder(), memory_size=8)
     trainer.compile("sgd", loss=losses.TCM(relevance=HierarchyLevel(0)))

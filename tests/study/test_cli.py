@@ -1,6 +1,6 @@
 """The command line: what it writes, and what it says about mistakes."""
 
-import inspect
+import contextlib
 import json
 import os
 import pathlib
@@ -21,7 +21,7 @@ from study_runs import measures, pair, write_runs
 import keras_tcm_command
 from keras_tcm import Evaluation, evaluate_embeddings
 from keras_tcm.study import run_record
-from keras_tcm.study.commands import common, evaluate, study, toy
+from keras_tcm.study.commands import common, study, toy
 from keras_tcm.study.grid import TCMSetting
 
 REPOSITORY = pathlib.Path(keras_tcm_command.__file__).parent
@@ -183,33 +183,50 @@ def test_evaluate_at_other_targets(tmp_path, capsys):
     assert "FAR <= 0.025" in capsys.readouterr().out
 
 
-THRESHOLDS = ("--at-threshold", "0.3", "--at-threshold", "0.75")
-
-
-def test_thresholds_reach_the_evaluation(tmp_path, monkeypatch):
-    received = []
-
-    def evaluate_all(*arrays, **options):
-        received.append(options.pop("at_thresholds", None))
-        return evaluate_embeddings(*arrays, **options)
-
-    monkeypatch.setattr(evaluate, "evaluate_embeddings", evaluate_all)
-    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
-    for options in (), THRESHOLDS:
-        assert run("evaluate", file, "--out", tmp_path / "out", *options) == 0
-    assert received == [None, [0.3, 0.75]]
-
-
-@pytest.mark.skipif(
-    "at_thresholds" not in inspect.signature(evaluate_embeddings).parameters,
-    reason="the evaluation does not measure at given thresholds yet",
-)
 def test_evaluate_at_thresholds(tmp_path, capsys):
     file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
-    assert run("evaluate", file, "--out", tmp_path / "out", *THRESHOLDS) == 0
-    expected = evaluate_embeddings(X, Y, at_thresholds=(0.3, 0.75)).summary()
-    assert expected != evaluate_embeddings(X, Y).summary()
-    assert expected in capsys.readouterr().out
+    options = ["--at-threshold", "0.3", "0.75", "--at-threshold", "1"]
+    assert run("evaluate", file, "--out", tmp_path / "out", *options) == 0
+    expected = evaluate_embeddings(X, Y, at_thresholds=(0.3, 0.75, 1.0))
+    assert expected.summary() in capsys.readouterr().out
+    rows = read_table(tmp_path / "out" / "table.md")
+    for threshold in 0.3, 0.75, 1.0:
+        rates = expected.rates_at(threshold)
+        assert rows[f"FAR at threshold {threshold:g}"] == [f"{rates.far:.4%}"]
+        assert rows[f"FRR at threshold {threshold:g}"] == [f"{rates.frr:.2%}"]
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--at-threshold", "-3"], "`--at-threshold`"),
+        (["--far-targets", "0"], "`--far-targets`"),
+        (["--far-range", "0.5", "0.1"], "`--far-range`"),
+        (["--gallery-includes-queries"], "`--gallery-includes-queries`"),
+    ],
+)
+def test_mistakes_are_told_in_words_of_the_command(tmp_path, capsys, options, name):
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
+    assert run("evaluate", file, "--out", tmp_path / "out", *options) == 2
+    assert name in capsys.readouterr().err
+
+
+def test_folder_that_is_a_file(tmp_path, capsys):
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
+    assert run("evaluate", file, "--out", file) == 2
+    assert "it is a file, not a folder" in capsys.readouterr().err
+
+
+def test_gallery_that_includes_the_queries(tmp_path):
+    both = {"gallery_embeddings": X, "gallery_labels": Y}
+    file = write(tmp_path / "a.npz", embeddings=X, labels=Y, **both)
+    expected = evaluate_embeddings(X, Y)
+    option = "--gallery-includes-queries"
+    assert run("evaluate", file, "--out", tmp_path / "out", option) == 0
+    assert Evaluation.load(tmp_path / "out" / "a.json").recall == expected.recall
+    assert run("compare", file, file, "--out", tmp_path / "both", option) == 0
+    record = json.loads((tmp_path / "both" / "compare.json").read_text())
+    assert record["changes"]["recall_at_1"]["first"] == expected.recall[1]
 
 
 def test_evaluate_single_arrays(tmp_path):
@@ -416,7 +433,7 @@ def with_nan_row():
         ({"embeddings": X, "labels": np.eye(12)[Y]}, ["`labels`", "shape"]),
         ({"embeddings": X, "labels": Y + 0.5}, ["`labels`", "whole numbers"]),
         ({"embeddings": X, "labels": np.zeros(96)}, ["`labels`", "two classes"]),
-        ({"embeddings": np.ones_like(X), "labels": Y}, ["`far_range`", "collapsed"]),
+        ({"embeddings": np.ones_like(X), "labels": Y}, ["`--far-range`", "collapsed"]),
         (
             {"embeddings": X, "labels": Y, "gallery_embeddings": X},
             ["`gallery_labels`"],
@@ -1055,5 +1072,27 @@ def test_interrupted_anywhere(tmp_path, capsys, monkeypatch, command, error):
     words = [command, *files.get(command, ()), "--out", str(tmp_path / "out")]
     words += ["--preset", "smoke"] if command == "study" else []
     monkeypatch.setattr(sys, "argv", ["keras-tcm", *words])
-    assert keras_tcm_command.main() == (143 if error.args else 130)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as stop:
+        keras_tcm_command.main()
+    assert stop.value.code == (143 if error.args else 130)
     assert capsys.readouterr().err == "keras-tcm: interrupted\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_a_backend_is_imported(capsys, monkeypatch, number):
+    def import_module(name):
+        # As backends do, which call what discards exceptions.
+        with contextlib.suppress(Exception, KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        pytest.fail("the process goes on")
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(keras_tcm_command.importlib, "import_module", import_module)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as stop:
+        keras_tcm_command.run(["toy", "--out", "out"])
+    assert stop.value.code == 128 + number
+    assert capsys.readouterr().err == "keras-tcm: interrupted\n"
+    assert signal.getsignal(number) is before

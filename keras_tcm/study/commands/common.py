@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import re
 import warnings
 from typing import Any
 
@@ -12,9 +13,30 @@ from keras_tcm.study.grid import TCMSetting
 from keras_tcm.validation import check_number
 from keras_tcm.visualization.pyplot import pyplot
 
+# Arguments of an evaluation whose options have their names.
+_ARGUMENTS = (
+    "far_range",
+    "distance",
+    "beta",
+    "epsilon",
+    "far_targets",
+    "gallery_includes_queries",
+)
+
 
 class UsageError(Exception):
     """A mistake of the user's, told without a traceback."""
+
+
+def in_words(error: object) -> str:
+    """Write a message with the options of the command in place of arguments."""
+    text = str(error)
+    for name, option in (
+        ("at_thresholds", "at-threshold"),
+        *((name, name.replace("_", "-")) for name in _ARGUMENTS),
+    ):
+        text = re.sub(rf"`{name}(=True)?`", f"`--{option}`", text)
+    return text
 
 
 def evaluation_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -60,6 +82,8 @@ def title_of(path: pathlib.Path) -> str:
 
 def make_folder(path: pathlib.Path) -> None:
     """Make the folder to write to, before any work is done."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"cannot write to {legible(path)}: it is a file, not a folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,6 +9,7 @@ from keras_tcm.study.commands.array_files import read_samples
 from keras_tcm.study.commands.common import (
     UsageError,
     evaluation_options,
+    in_words,
     legible,
     make_folder,
     title_of,
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
             **evaluation_options(args),
         )
     except (ValueError, TypeError) as error:
-        raise UsageError(error) from None
+        raise UsageError(in_words(error)) from None
     try:
         # Before anything is printed: whoever reads that may stop to.
         write_comparison(args.out, comparison)

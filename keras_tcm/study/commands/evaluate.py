@@ -7,6 +7,7 @@ from keras_tcm.study.commands.array_files import read_samples
 from keras_tcm.study.commands.common import (
     UsageError,
     evaluation_options,
+    in_words,
     legible,
     make_folder,
     title_of,
@@ -20,9 +21,6 @@ def run(args: argparse.Namespace) -> None:
     """Carry out the command."""
     arrays = read_samples(args.file, args.labels, args.gallery, args.gallery_labels)
     warn_of_zeros(args.file, arrays, args.distance)
-    options = evaluation_options(args)
-    if args.at_threshold:
-        options["at_thresholds"] = args.at_threshold
     make_folder(args.out)
     try:
         result = evaluate_embeddings(
@@ -31,10 +29,11 @@ def run(args: argparse.Namespace) -> None:
             gallery_embeddings=arrays.get("gallery_embeddings"),
             gallery_labels=arrays.get("gallery_labels"),
             far_targets=args.far_targets,
-            **options,
+            at_thresholds=args.at_threshold or (),
+            **evaluation_options(args),
         )
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{legible(args.file)}: {error}") from None
+        raise UsageError(f"{legible(args.file)}: {in_words(error)}") from None
     evaluations = {title_of(args.file): result}
     try:
         # Before anything is printed: whoever reads that may stop to.
