@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_tcm.ops.integers import widest_integer
+
 # Labels of these types are what they are: present, hashable and exact.
 _PLAIN = {int, str, bytes, bool}
 # Digits of whole numbers, in bits, that the types of floats hold.
@@ -196,7 +198,10 @@ def label_tensor(name: str, labels: Any, *, are_classes: bool = True) -> Any:
         array = _whole_numbers(name, array, dtype)
     if array.dtype.kind in "iu":
         array = held_integers(name, array)
-    return keras.ops.convert_to_tensor(array)
+        return keras.ops.convert_to_tensor(array, dtype=widest_integer())
+    # Named, for Keras may make floats of them where `floatx` is short.
+    dtype = "bool" if array.dtype.kind == "b" else None
+    return keras.ops.convert_to_tensor(array, dtype=dtype)
 
 
 def held_integers(name: str, labels: np.ndarray) -> np.ndarray:
@@ -206,8 +211,7 @@ def held_integers(name: str, labels: np.ndarray) -> np.ndarray:
         name: Name of the argument.
         labels: Array of integers.
     """
-    probe = keras.ops.convert_to_tensor(np.zeros(1, np.int64))
-    held = keras.backend.standardize_dtype(probe.dtype)
+    held = widest_integer()
     limits = np.iinfo(held)
     for value in (labels.min(initial=0), labels.max(initial=0)):
         if not limits.min <= int(value) <= limits.max:
@@ -288,11 +292,22 @@ def _read_labels(name: str, labels: Sequence[Any]) -> list[Hashable]:
     """Labels of a sequence."""
     if set(map(type, labels)) <= _PLAIN:
         return list(labels)
-    return [_read(f"{name}[{index}]", name, x) for index, x in enumerate(labels)]
+    # Beside text or tuples, 2.5 is a name like any other.
+    are_names = any(isinstance(x, str | bytes | tuple | frozenset) for x in labels)
+    return [
+        _read(f"{name}[{index}]", name, x, are_names) for index, x in enumerate(labels)
+    ]
 
 
-def _read(place: str, name: str, label: Any) -> Hashable:
-    """One label, checked: what it is in Python."""
+def _read(place: str, name: str, label: Any, may_be_broken: bool = False) -> Hashable:
+    """One label, checked: what it is in Python.
+
+    Args:
+        place: The label's place, for messages.
+        name: Name of the argument.
+        label: The label.
+        may_be_broken: Whether floats need not be whole numbers.
+    """
     if type(label) in _PLAIN:
         return label
     dtype = "float64"
@@ -311,10 +326,12 @@ def _read(place: str, name: str, label: Any) -> Hashable:
     ):
         label = label.item()
     if isinstance(label, float | np.floating):
-        return _whole_number(place, name, label, dtype)
+        is_name = may_be_broken and np.isfinite(label) and label != np.floor(label)
+        return label if is_name else _whole_number(place, name, label, dtype)
     if _is_missing(label):
         raise ValueError(_missing(name, place, label))
-    return _in_coarsest_unit(label) if isinstance(label, np.datetime64) else label
+    is_date = isinstance(label, np.datetime64 | np.timedelta64)
+    return _in_coarsest_unit(label) if is_date else label
 
 
 def _read_numbers(name: str, array: np.ndarray, are_classes: bool) -> np.ndarray:
@@ -370,13 +387,17 @@ def _first_inexact(dtype: str) -> int:
     return 2 ** min(digits, 63)
 
 
-def _in_coarsest_unit(date: np.datetime64) -> np.datetime64:
-    """The same instant, so that equal ones have equal hashes in any NumPy."""
+def _in_coarsest_unit(
+    date: np.datetime64 | np.timedelta64,
+) -> np.datetime64 | np.timedelta64:
+    """The same date or duration: equal ones have equal hashes in any NumPy then."""
+    kind = type(date).__name__
     for unit in ("D", "s", "us"):
-        coarser = date.astype(f"datetime64[{unit}]")
-        # Unless it is rounded, or beyond what the unit reaches.
-        if coarser.astype(date.dtype) == date:
-            return coarser
+        with contextlib.suppress(OverflowError):
+            coarser = date.astype(f"{kind}[{unit}]")
+            # Unless it is rounded, or beyond what the unit reaches.
+            if coarser.astype(date.dtype) == date:
+                return coarser
     return date
 
 

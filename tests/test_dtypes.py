@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_tcm import TCM, evaluate_embeddings, layers, losses, metrics, models
+from keras_tcm import TCM, data, evaluate_embeddings, layers, losses, metrics, models
 from keras_tcm.callbacks import RetrievalEvaluation
+from keras_tcm.relevance import ClassRelevance
 
 PAIRWISE = [
     losses.TCM,
@@ -65,6 +66,17 @@ def all_values():
         values[make.__name__,] = float(make()(y, cosines))
     total = losses.MultiSimilarity() + 0.3 * TCM()
     values["sum",] = float(total(y, x, sample_weight=np.linspace(0, 1, len(y))))
+    held = np.array([True, False])[y % 2]
+    values["bool",] = float(TCM()(held, x))
+    ring = ClassRelevance(
+        np.eye(12) + np.roll(np.eye(12), 1, 0) + np.roll(np.eye(12), -1, 0)
+    )
+    values["matrix",] = float(TCM(relevance=ring)(y, x))
+    recall = metrics.RecallAtK(1, relevance=ring)
+    recall.update_state(y, x)
+    values["metric", "matrix"] = float(recall.result())
+    batch = data.ClassBalancedSampler(x, y, 4, 2, seed=0)[0]
+    values["sampler",] = float(TCM()(batch[1], batch[0]))
     # Batches past the end of the memory.
     made = [metrics.OPIS(), metrics.OPIS(epsilon=0.3), metrics.RecallAtK(2, 50)]
     for metric in made:
@@ -76,7 +88,7 @@ def all_values():
     unit = keras.ops.convert_to_tensor(
         x / np.linalg.norm(x, axis=1, keepdims=True), "float32"
     )
-    for number, metric in enumerate(made):
+    for number, metric in enumerate([*made, recall]):
         values["in step", number] = float(metric.compute_in_step(unit, labels))
     return values
 

@@ -249,8 +249,11 @@ class TestFloats:
             number(labels.tolist() if as_list else labels)
 
     def test_not_whole_beside_text(self):
-        with pytest.raises(ValueError, match=r"`labels` must be whole.*\[1\]=0.5"):
-            number(["a", 0.5])
+        """A name like any other there, but for what is no number."""
+        classes, (codes,) = number(["a", 0.5, 2.0, 0.5, 2])
+        assert [classes[code] for code in codes] == ["a", 0.5, 2, 0.5, 2]
+        with pytest.raises(ValueError, match=r"`labels` must be whole.*\[1\]=inf"):
+            number(["a", np.inf])
 
 
 MISSING = {

@@ -205,7 +205,7 @@ def test_unresolved_operating_points_come_back_as_nan(tmp_path):
         (lambda y: list(y), list(range(6))),
         (
             lambda y: [[1, "1", (1,), 2.5, frozenset(), "(1,)"][i] for i in y],
-            [1, "1", "(1,)", 2.5, "frozenset()", "(1,)"],
+            [1, "1", "(1,)'", 2.5, "frozenset()", "(1,)"],
         ),
         (lambda y: y % 2 == 0, [False, True]),
     ],

@@ -107,6 +107,8 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         if self.far_target not in targets:
             targets = (*targets, self.far_target)
         self.options = {"verbose": False, **options, "far_targets": targets}
+        if y is None:
+            raise TypeError("`y` must be one label per row of `x`. Received: y=None")
         check_same_rows(x, y if options.get("relevance") is None else None)
         self.evaluation: Evaluation | None = None
         self._figures = None if log_dir is None else TensorBoardFigures(log_dir)

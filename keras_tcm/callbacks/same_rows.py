@@ -30,6 +30,10 @@ def check_same_rows(x: Any, y: Any) -> None:
             other labels.
     """
     received = f"Received: x={x!r}"
+    if y is not None and not hasattr(y, "__len__"):
+        raise TypeError(
+            f"`y` must be an array or a sequence of labels. Received: y={y!r}"
+        )
     if isinstance(x, types.GeneratorType):
         raise TypeError(
             f"`x` must give its rows at every evaluation, and a generator gives them "

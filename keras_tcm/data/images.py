@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _FULL_RANGE = {"I;": ("JPEG2000", "PNG", "PPM", "TIFF"), "I": ("PNG", "PPM")}
 # Tags of TIFF
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+_SAMPLE_FORMAT, _SIGNED = 339, 2
 
 
 @contextlib.contextmanager
@@ -78,14 +79,16 @@ def _to_eight_bits(image: "PIL.Image.Image") -> "PIL.Image.Image":
     """Scale grey of more than 8 bits to [0, 255]."""
     from PIL import Image
 
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
-        return image
-    if image.format not in _FULL_RANGE.get(image.mode[:2], ()):
-        raise ValueError(
-            f"its values, of Pillow's mode {image.mode}, have no fixed range: scale "
-            "them to [0, 255] and save them with 8 bits"
-        )
     tags = getattr(image, "tag_v2", {})
+    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;")
+    is_signed = _SIGNED in tags.get(_SAMPLE_FORMAT, ())
+    if not is_deep and not is_signed:
+        return image
+    if is_signed or image.format not in _FULL_RANGE.get(image.mode[:2], ()):
+        raise ValueError(
+            f"its values, of Pillow's mode {image.mode}{' and signed' * is_signed}, have "
+            "no fixed range: scale them to [0, 255] and save them with 8 bits"
+        )
     bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]  # Pillow says `I;16` for 12, too.
     grey = np.asarray(image).astype(np.float64)
     transparent = grey == image.info.get("transparency", -1)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -149,10 +150,16 @@ class Evaluation:
 
         Example:
 
-        >>> result = keras_tcm.evaluate_embeddings(x, y, at_thresholds=(0.3,))
-        >>> far = result.rates_at(0.3).far
+        >>> rng = np.random.default_rng(0)
+        >>> labels = np.repeat(np.arange(20), 10)
+        >>> x = rng.normal(size=(20, 16))[labels] + rng.normal(size=(200, 16))
+        >>> result = keras_tcm.evaluate_embeddings(x, labels, at_thresholds=(0.3,))
+        >>> result.rates_at(0.3).per_class_far.shape
+        (20,)
         """
-        is_one = np.ndim(thresholds) == 0
+        if hasattr(thresholds, "__array__"):
+            thresholds = np.asarray(thresholds, np.float64).tolist()
+        is_one = not isinstance(thresholds, Iterable)
         asked = np.array(
             check_thresholds("thresholds", [thresholds] if is_one else thresholds)
         )

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_tcm.distribution import active_replicas
 from keras_tcm.labels import ONE_HOT, label_tensor
+from keras_tcm.ops.integers import widest_integer
 from keras_tcm.ops.ring_buffer import write_rows
 from keras_tcm.ops.similarity import l2_normalize
 from keras_tcm.ops.tracing import is_traced
@@ -35,9 +36,9 @@ class EmbeddingMetric(keras.metrics.Metric):
     What is not defined is shown in a step as `worst_value`: a NaN there would stop
     `jax_debug_nans` and TensorFlow's `enable_check_numerics`.
 
-    Where steps are not compiled, as on PyTorch, an update of a model's metric with a
+    On PyTorch, where steps are not compiled, an update of a model's metric with a
     tensor is taken for one in a step, and the first result after it shows as much. Who
-    updates such a metric by hand gives NumPy arrays. On TensorFlow, under
+    updates such a metric by hand gives NumPy arrays. Elsewhere, under
     `run_eagerly=True`, no step is told from a call by hand: each looks at all pairs.
 
     Where several devices share a batch, an update gathers it, and the memory is the
@@ -156,10 +157,14 @@ class EmbeddingMetric(keras.metrics.Metric):
         # Keras builds the metrics of a model with symbols.
         is_compiled = is_traced(embeddings)
         self._is_in_model = self._is_in_model or is_compiled
-        is_eager_step = self._is_in_model and ops.is_tensor(y_pred) and not is_compiled
-        self._is_after_step = is_eager_step
-        if is_compiled or is_eager_step:
-            self._shown.assign(self._value_in_step(*rows))
+        self._is_after_step = (
+            keras.backend.backend() == "torch"
+            and self._is_in_model
+            and ops.is_tensor(y_pred)
+            and not is_compiled
+        )
+        if is_compiled or self._is_after_step:
+            self._shown.assign(_uncompiled(self._value_in_step)(*rows))
         write_rows((self._embeddings, self._labels), rows, self._seen)
 
     def _value_in_step(self, embeddings: Any, labels: Any) -> Any:
@@ -256,6 +261,15 @@ class EmbeddingMetric(keras.metrics.Metric):
         self._embeddings = self._add_state(shape, "float32", "embeddings")
         # The widest integers that the backend has: a later batch may need them.
         if label_dtype == "bool" or keras.backend.is_int_dtype(label_dtype):
-            label_dtype = "int32" if keras.backend.backend() == "jax" else "int64"
+            label_dtype = widest_integer()
         shape = (self.memory_size, *label_shape)
         self._labels = self._add_state(shape, label_dtype, "labels")
+
+
+def _uncompiled(function: Any) -> Any:
+    """Keep PyTorch's compiler, which unrolls loops, away from a function."""
+    if keras.backend.backend() != "torch":
+        return function
+    import torch
+
+    return torch.compiler.disable(function)

@@ -9,6 +9,7 @@ from keras_tcm.distribution import active_replicas
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.losses.partners import use_partners
 from keras_tcm.losses.weighted_sum import WeightedSum
+from keras_tcm.ops.integers import widest_integer
 from keras_tcm.ops.ring_buffer import write_rows
 from keras_tcm.ops.similarity import l2_normalize
 from keras_tcm.validation import check_integer
@@ -97,8 +98,7 @@ class CrossBatchMemory(keras.Model):
                 "embeddings of shape (batch, dimension). "
                 f"Received: model={model!r}, with output {shape}"
             )
-        # The widest integers that the backend has.
-        label_type = "int32" if keras.backend.backend() == "jax" else "int64"
+        label_type = widest_integer()
         rows = (self.memory_size,)
         label_shape = rows if label_width is None else (*rows, label_width)
         self._embeddings = self._state("embeddings", (*rows, shape[1]), "float32")

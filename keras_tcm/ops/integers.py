@@ -2,7 +2,18 @@
 
 from typing import Any
 
+import keras
 from keras import ops
+
+
+def widest_integer() -> str:
+    """Name of the widest type of integers that tensors of the backend have."""
+    if keras.backend.backend() != "jax":
+        return "int64"
+    import jax
+
+    is_wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    return "int64" if is_wide else "int32"
 
 
 def as_integer(value: Any) -> Any:

@@ -71,7 +71,9 @@ class ClassRelevance(Relevance):
             is_known = ops.logical_and(labels >= 0, labels < num_classes)
             return ops.cast(ops.where(is_known, labels, num_classes), "int32")
 
-        rows = ops.take(ops.convert_to_tensor(matrix), inside(anchor_labels), axis=0)
+        rows = ops.take(
+            ops.convert_to_tensor(matrix, "bool"), inside(anchor_labels), axis=0
+        )
         return ops.take(rows, inside(partner_labels), axis=1)
 
     def get_config(self) -> dict[str, Any]:

@@ -246,8 +246,8 @@ function showRates() {
   });
 
   reveal("control", "charts", "charts-note", "selected", "classes-section");
-  // The middle one of the operating points, which the EER follows.
-  const start = data.points[(data.points.length - 1) >> 1]?.index ?? last >> 1;
+  // The middle one of the operating points.
+  const start = data.points[(data.num_operating_points - 1) >> 1]?.index ?? last >> 1;
   [table.column, table.direction] = [columns[4], columns[4].first];
   moveTo(start);
 }

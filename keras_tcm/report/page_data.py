@@ -43,8 +43,9 @@ def page_data(
           contiguous; or `null` where the evaluation has none;
         - `utility_curves`: `thresholds`, the `mean`, `worst` (mean of the worst
           classes) and `band` at each, and `lowest`, of all classes and thresholds;
-        - `points`: `name` and `index` among `rates.thresholds` of operating points and
-          of the equal error rate.
+        - `points`: `name` and `index` among `rates.thresholds` of operating points, of
+          thresholds that were asked for, and of the equal error rate;
+        - `num_operating_points`: how many of them are operating points.
     """
     rates = evaluation.error_rates and _known_rates(evaluation, evaluation.error_rates)
     total = evaluation.opis_per_class.sum()
@@ -66,6 +67,9 @@ def page_data(
         "rates": rates and _rates(rates),
         "utility_curves": _utility_curves(evaluation),
         "points": rates and _points(evaluation, rates),
+        "num_operating_points": sum(
+            point.resolved for point in evaluation.operating_points
+        ),
     }
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     # Inside a string, the only place where they occur, escapes mean the same.

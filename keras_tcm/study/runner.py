@@ -69,8 +69,7 @@ def run_study(
     seeds = preset.seeds if seeds is None else seeds
     seeds = [check_integer("seeds", seed, 0) for seed in seeds]
     if workers is None:
-        has_accelerator = bool(keras.distribution.list_devices("gpu"))
-        workers = 1 if has_accelerator else os.cpu_count() or 1
+        workers = 1 if _has_accelerator() else os.cpu_count() or 1
     workers = check_integer("workers", workers, 1)
     runner = _Runner(Path(out) / "runs", data_dir, workers)
     choose = tune(preset, runner.run) if tcm is None else lambda cell: tcm
@@ -147,6 +146,15 @@ def in_short(record: RunRecord) -> str:
         f"R@1 {measures['recall_at_1']:.4f}, OPIS {measures['opis']:.6f}, "
         f"{record.seconds:.0f} s"
     )
+
+
+def _has_accelerator() -> bool:
+    # Keras does not list the devices of torch.
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cuda.is_available()
+    return bool(keras.distribution.list_devices("gpu"))
 
 
 def _threads(workers: int) -> dict[str, str]:

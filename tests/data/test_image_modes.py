@@ -124,8 +124,9 @@ def test_tiff_in_which_zero_is_white(tmp_path, bits):
         (tiff(DEEP, 32, sample_format=2), "I"),
         (tiff(DEEP // 2 - 16000.0, 16, sample_format=2), "I"),
         (tiff(DEEP // 2, 16, sample_format=2), "I"),
+        (tiff(RAMP // 2, 8, sample_format=2), "L"),
     ],
-    ids=["float", "float-unit", "uint32", "int32", "int16", "int16-positive"],
+    ids=["float", "float-unit", "uint32", "int32", "int16", "int16-positive", "int8"],
 )
 @pytest.mark.parametrize("image_size", [SHAPE, (2, 2)])
 def test_values_without_a_fixed_range_are_refused(tmp_path, content, mode, image_size):

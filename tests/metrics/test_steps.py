@@ -162,7 +162,7 @@ def _wrapped(model):
 @pytest.mark.parametrize("change", [None, _wrapped], ids=["plain", "wrapped"])
 @pytest.mark.parametrize("run_eagerly", EAGER)
 def test_an_epoch_looks_at_all_pairs_once(change, run_eagerly):
-    if run_eagerly and BACKEND == "tensorflow":
+    if run_eagerly and BACKEND != "torch":
         pytest.skip("there it looks at every step, as the description says")
     metric = Counting()
     model = linear_model([metric], run_eagerly=run_eagerly)
@@ -182,8 +182,10 @@ def test_after_training_the_metric_can_be_used_by_hand():
     model.fit(x, y, epochs=1, verbose=0)
     x = model.predict(x, verbose=0)
     metric.reset_state()
-    metric.update_state(y[:50], x[:50])
-    metric.update_state(y[50:], x[50:])
+    # PyTorch cannot tell tensors from those of a step.
+    give = np.asarray if BACKEND == "torch" else keras.ops.convert_to_tensor
+    metric.update_state(y[:50], give(x[:50]))
+    metric.update_state(y[50:], give(x[50:]))
     expected = evaluate_embeddings(x, y).opis
     assert float(metric.result()) == pytest.approx(expected, rel=1e-4)
 

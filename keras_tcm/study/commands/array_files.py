@@ -116,7 +116,8 @@ def _load(path: pathlib.Path, name: str, load: Callable[[], Any]) -> Any:
             raise UsageError(
                 f"{legible(path)}: `{name}` is an array of Python objects, whose "
                 "loading would run code from the file. Save numbers or text: "
-                f"{name}.astype(str), for example"
+                f"{name}.astype({'str' if 'labels' in name else 'np.float32'}), for "
+                "example"
             ) from None
         # NumPy's advice to allow pickles is not passed on.
         reason = "" if "allow_pickle" in str(error) else f": {error}"

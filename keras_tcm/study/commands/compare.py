@@ -63,7 +63,8 @@ def _check_same_labels(
     name: str, files: str, labels: tuple[np.ndarray, np.ndarray]
 ) -> None:
     try:
-        known = [check_labels(name, one, len(one)) for one in labels]
+        # A label without a dimension has no length.
+        known = [check_labels(name, one, one.size) for one in labels]
     except (ValueError, TypeError) as error:
         raise UsageError(f"{files}: {error}") from None
     sizes = [len(one) for one in known]
