@@ -86,8 +86,8 @@ def _to_eight_bits(image: "PIL.Image.Image") -> "PIL.Image.Image":
         return image
     if is_signed or image.format not in _FULL_RANGE.get(image.mode[:2], ()):
         raise ValueError(
-            f"its values, of Pillow's mode {image.mode}{' and signed' * is_signed}, have "
-            "no fixed range: scale them to [0, 255] and save them with 8 bits"
+            f"its values, of Pillow's mode {image.mode}{' and signed' * is_signed}, "
+            "have no fixed range: scale them to [0, 255] and save them with 8 bits"
         )
     bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]  # Pillow says `I;16` for 12, too.
     grey = np.asarray(image).astype(np.float64)
