@@ -79,6 +79,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
                 command = importlib.import_module(f"{commands}.{args.command}")
         except ImportError as error:
             return _fail(error)
+        warnings.showwarning = lambda message, *_, **__: _show_warning(
+            common.in_words(message)
+        )
         try:
             command.run(args)
         except BrokenPipeError:

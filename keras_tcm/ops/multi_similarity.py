@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_tcm.ops.log_sum_exp import log_one_plus_sum_exp
 from keras_tcm.ops.pairs import Pairs
+from keras_tcm.ops.similarity import BEYOND
 
 
 def multi_similarity_anchors(
@@ -31,10 +32,10 @@ def multi_similarity_anchors(
     if epsilon is not None:
         fixed = ops.stop_gradient(similarities)
         lowest_positive = ops.min(
-            ops.where(positive > 0, fixed, float("inf")), axis=1, keepdims=True
+            ops.where(positive > 0, fixed, BEYOND), axis=1, keepdims=True
         )
         highest_negative = ops.max(
-            ops.where(negative > 0, fixed, float("-inf")), axis=1, keepdims=True
+            ops.where(negative > 0, fixed, -BEYOND), axis=1, keepdims=True
         )
         none = ops.zeros_like(similarities)
         positive = ops.where(fixed < highest_negative + epsilon, positive, none)

@@ -4,6 +4,10 @@ from typing import Any
 
 from keras import ops
 
+# Beyond all similarities and logits, and finite: TensorFlow's `enable_check_numerics`
+# stops at infinities.
+BEYOND = 1e30
+
 
 def l2_normalize(x: Any) -> Any:
     """Scale the vectors along the last axis to unit length.

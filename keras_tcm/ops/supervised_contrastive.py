@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from keras_tcm.ops.pairs import Pairs
+from keras_tcm.ops.similarity import BEYOND
 
 
 def supervised_contrastive_anchors(pairs: Pairs, temperature: float) -> tuple[Any, Any]:
@@ -24,10 +25,8 @@ def supervised_contrastive_anchors(pairs: Pairs, temperature: float) -> tuple[An
     """
     logits = pairs.similarities / temperature
     weights = pairs.positive + pairs.negative
-    largest = ops.max(
-        ops.where(weights > 0, logits, float("-inf")), axis=1, keepdims=True
-    )
-    largest = ops.stop_gradient(ops.where(largest > float("-inf"), largest, 0.0))
+    largest = ops.max(ops.where(weights > 0, logits, -BEYOND), axis=1, keepdims=True)
+    largest = ops.stop_gradient(ops.where(largest > -BEYOND, largest, 0.0))
     # The anchor itself can exceed `largest`: its exponent is masked before `exp`.
     logits = ops.where(weights > 0, logits - largest, ops.zeros_like(logits))
     partition = ops.sum(weights * ops.exp(logits), axis=1)

@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from keras_tcm.ops.pairs import Pairs
+from keras_tcm.ops.similarity import BEYOND
 
 
 def hardest_triplets(pairs: Pairs, margin: float) -> tuple[Any, Any]:
@@ -26,8 +27,8 @@ def hardest_triplets(pairs: Pairs, margin: float) -> tuple[Any, Any]:
     has_triplet = ops.logical_and(
         ops.any(is_positive, axis=1), ops.any(is_negative, axis=1)
     )
-    positives = ops.min(ops.where(is_positive, similarities, float("inf")), axis=1)
-    negatives = ops.max(ops.where(is_negative, similarities, float("-inf")), axis=1)
+    positives = ops.min(ops.where(is_positive, similarities, BEYOND), axis=1)
+    negatives = ops.max(ops.where(is_negative, similarities, -BEYOND), axis=1)
     gaps = ops.where(has_triplet, positives, 0.0) - ops.where(
         has_triplet, negatives, 0.0
     )

@@ -232,7 +232,8 @@ def plot_utility_comparison(
         list(entries.values()),
         list(entries),
         loc="outside lower left",
-        ncols=len(entries),
+        # One panel is too narrow for all of them side by side.
+        ncols=2 if len(panels) == 1 else len(entries),
         **_LEGEND_STYLE,
     )
     return figure

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_tcm import OPIS, TCM, evaluate_embeddings
+from keras_tcm import OPIS, TCM, evaluate_embeddings, losses
 from keras_tcm.metrics import RecallAtK
 from keras_tcm.relevance import ClassRelevance, HierarchyLevel, SharedLabel
 
@@ -243,3 +243,30 @@ def test_training_goes_on_while_nans_are_looked_for():
             history = model.fit(x, labels, validation_data=(x, labels), verbose=0)
     assert np.isfinite(history.history["opis"]).all()
     assert np.isfinite(history.history["val_recall_at_1"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND == "torch", reason="torch looks for NaN in gradients only")
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.TCM(),
+        losses.MultiSimilarity(),
+        losses.SmoothAP(),
+        losses.RecallAtK(),
+        losses.SupervisedContrastive(),
+        losses.Contrastive(),
+        losses.TripletMargin(mining="batch_hard"),
+        losses.TripletMargin(mining="semi_hard"),
+        losses.TripletMargin(mining="all"),
+    ],
+    ids=lambda loss: f"{loss.name}-{getattr(loss, 'mining', '')}",
+)
+def test_losses_work_while_nans_are_looked_for(value_and_grad, loss):
+    x, y = samples()
+    with looking_for_nans():
+        for labels in y, np.arange(len(y)):
+            # XLA does not know what TensorFlow adds to the graph.
+            value, gradient = value_and_grad(loss, labels, x, jit=BACKEND == "jax")
+            assert np.isfinite(value)
+            assert np.isfinite(gradient).all()

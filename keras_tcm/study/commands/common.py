@@ -36,6 +36,7 @@ def in_words(error: object) -> str:
         *((name, name.replace("_", "-")) for name in _ARGUMENTS),
     ):
         text = re.sub(rf"`{name}(=True)?`", f"`--{option}`", text)
+        text = re.sub(rf"\b{name}=", f"--{option} ", text)
     return text
 
 
