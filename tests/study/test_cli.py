@@ -462,13 +462,13 @@ def test_mistakes_in_the_arrays(tmp_path, capsys, arrays, mentioned):
 @pytest.mark.parametrize(
     ("options", "mentioned"),
     [
-        (["--far-range", "0.1", "0.01"], ["far_range", "0.1"]),
-        (["--far-range", "0", "0.1"], ["far_range"]),
-        (["--far-range", "0.00001", "0.1"], ["far_range", "resolv"]),
+        (["--far-range", "0.1", "0.01"], ["far-range", "0.1"]),
+        (["--far-range", "0", "0.1"], ["far-range"]),
+        (["--far-range", "0.00001", "0.1"], ["far-range", "resolv"]),
         (["--beta", "0"], ["beta"]),
         (["--epsilon", "1.5"], ["epsilon", "1.5"]),
-        (["--far-targets", "0.1", "2"], ["far_targets", "2.0"]),
-        (["--far-targets", "nan"], ["far_targets", "nan"]),
+        (["--far-targets", "0.1", "2"], ["far-targets", "2.0"]),
+        (["--far-targets", "nan"], ["far-targets", "nan"]),
     ],
 )
 def test_mistakes_in_the_options(tmp_path, capsys, options, mentioned):
