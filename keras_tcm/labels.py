@@ -413,8 +413,9 @@ def _is_missing(label: Any) -> bool:
     """Whether a label, or a part of it, is nothing, or does not equal itself."""
     if label is None or label is np.ma.masked:
         return True
-    if isinstance(label, tuple | frozenset) and any(map(_is_missing, label)):
-        return True
+    if isinstance(label, tuple | frozenset):
+        # A part that is `None` equals itself, as another label's does.
+        return any(part is not None and _is_missing(part) for part in label)
     try:
         return bool(label != label)
     except TypeError:

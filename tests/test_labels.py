@@ -272,7 +272,7 @@ MISSING = {
     "masked": np.ma.masked_array([1, 2], [False, True]),
     "masked-column": np.ma.masked_array([[1], [2]], [[False], [True]]),
     "masked-constant": [1, np.ma.masked],
-    "part-of-a-tuple": [(1, 1), (1, None)],
+    "part-of-a-tuple": [(1, 1), (1, float("nan"))],
     "nan-in-a-tuple": [(1, 1), (1, (2, float("nan")))],
     "field-of-a-record": np.array([(1, 1.0), (1, np.nan)], [("x", "i8"), ("y", "f8")]),
 }
