@@ -915,6 +915,14 @@ def run_process(*arguments, **environment):
     )
 
 
+def own_lines(errors):
+    """The lines that are not TensorFlow's, which it writes before it reads settings."""
+    known = "absl::InitializeLog()", "oneDNN custom operations"
+    return [
+        line for line in errors.splitlines() if not any(text in line for text in known)
+    ]
+
+
 def start_process(*arguments):
     """A process whose group does not include that of the tests."""
     return subprocess.Popen(
@@ -969,7 +977,7 @@ def test_unusual_names_as_a_process(tmp_path, name):
     *_, last = done.stdout.splitlines()
     assert last == f"Written to {common.legible(out)}"
     done = run_process("evaluate", "--out", out, "--", tmp_path / f"no {name}")
-    (line,) = done.stderr.splitlines()
+    (line,) = own_lines(done.stderr)
     assert common.legible(f"no {name}") in line
 
 
@@ -989,7 +997,7 @@ def test_reader_that_stops_reading(tmp_path):
     process = start_process("evaluate", file, "--out", tmp_path / "out")
     process.stdout.close()
     assert process.wait(600) == 141
-    assert process.stderr.read() == ""
+    assert own_lines(process.stderr.read()) == []
     check_output(tmp_path / "out", "a", evaluate_embeddings(X, Y))
 
 
@@ -1036,7 +1044,7 @@ def test_interrupted_study_ends_its_workers(tmp_path, send, number, code):
     send(process.pid, number)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == code
-    assert errors == "keras-tcm: interrupted\n"
+    assert own_lines(errors) == ["keras-tcm: interrupted"]
     _, alive = psutil.wait_procs(workers, timeout=120)
     assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
     # Whole or not there.
