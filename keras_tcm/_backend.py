@@ -15,9 +15,10 @@ runs on, so that counts as none.
 import importlib.util
 import json
 import os
-import sys
 import warnings
 from pathlib import Path
+
+from keras_tcm._keras_internals import backend_of_started_keras
 
 # From the fastest at training convolutions on a CPU to the slowest.
 BACKENDS = ("tensorflow", "torch", "jax")
@@ -89,12 +90,10 @@ def _take(backend: str) -> None:
 
 def _named() -> tuple[str | None, str]:
     """The backend that was named, if any, and how."""
-    started = sys.modules.get("keras.src.backend.config")
+    started = backend_of_started_keras()
     if started is not None:
-        # Also after an import that failed.
-        name = started.backend()
-        return name, (
-            f"Keras is on {name} since it was first imported (start Python anew to "
+        return started, (
+            f"Keras is on {started} since it was first imported (start Python anew to "
             "change that)"
         )
     name = os.environ.get("KERAS_BACKEND")

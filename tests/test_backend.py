@@ -35,11 +35,10 @@ importlib.import_module(backend)
 """
 # The rule alone, without the rest of the package.
 _RULE = f"""
-import importlib.util, json, os, sys
-spec = importlib.util.spec_from_file_location(
-    "_backend", {str(ROOT / "keras_tcm" / "_backend.py")!r})
-_backend = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(_backend)
+import json, os, sys, types
+package = sys.modules["keras_tcm"] = types.ModuleType("keras_tcm")
+package.__path__ = [{str(ROOT / "keras_tcm")!r}]
+from keras_tcm import _backend
 _backend.import_keras()
 import keras
 print(json.dumps([keras.backend, os.environ.get("KERAS_BACKEND")]))

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_tcm._keras_internals import random_state
+
 
 def to_numpy(values: Any) -> np.ndarray:
     """Return an array, a backend tensor or a sequence as a NumPy array."""
@@ -54,8 +56,7 @@ def _call_layer(layer: keras.Layer, x: np.ndarray, rng: np.random.Generator) -> 
     """
     weights = {id(weight) for weight in layer.weights}
     seeds = [seed for seed in layer.variables if id(seed) not in weights]
-    # The state of a `keras.random.SeedGenerator` is a seed and a counter.
-    values = [np.array([rng.integers(2**31), 0]) for _ in seeds]
+    values = [random_state(rng) for _ in seeds]
     with keras.StatelessScope(
         list(zip(seeds, values, strict=True)), initialize_variables=False
     ):

@@ -1,13 +1,18 @@
 """Replicas of a process group of `torch.distributed`."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import torch
 from torch import distributed
 
+from keras_tcm._keras_internals import (
+    change_metrics_results,
+    has_changed_metrics_results,
+    trains_on_all_ranks,
+)
 from keras_tcm.distribution.replicas import Replicas
 
 _KINDS = "batch size", "dimensions", "entries of a row", "bytes of an entry", "float"
@@ -127,8 +132,7 @@ def active_replicas(tensor: Any) -> Replicas | None:
 def synchronize(model: Any) -> None:
     """Make `fit` on several ranks train one model: see `data_parallel`."""
     replicas = active_replicas(torch.empty(0))
-    # From 3.16 on, Keras does the same itself.
-    is_done = hasattr(model, "ddp_model") or "get_metrics_result" in vars(model)
+    is_done = trains_on_all_ranks(model) or has_changed_metrics_results(model)
     if replicas is None or is_done:
         return
     with _advice():
@@ -145,11 +149,9 @@ def synchronize(model: Any) -> None:
     for variable in model.trainable_variables:
         variable.value.register_post_accumulate_grad_hook(average)
 
-    keras_results = model.get_metrics_result
-
-    def results_of_all() -> Any:
+    def results_of_all(keras_results: Callable[[], Any]) -> Any:
         mapping = [(v, replicas.sum(v.value)) for v in model.metrics_variables]
         with keras.StatelessScope(state_mapping=mapping):
             return keras_results()
 
-    model.get_metrics_result = results_of_all
+    change_metrics_results(model, results_of_all)

@@ -8,9 +8,11 @@ from keras import ops
 from keras_tcm.validation import check_number
 
 
-def _at_least_one(exponent: Any) -> Any:
-    """Constraint of the trained exponent: from the mean (1) towards the maximum."""
-    return ops.maximum(exponent, 1.0)
+class _AtLeastOne(keras.constraints.Constraint):
+    """Keeps the trained exponent between the mean (1) and the maximum."""
+
+    def __call__(self, w: Any) -> Any:
+        return ops.maximum(w, 1.0)
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -80,7 +82,7 @@ class GeMPooling(keras.layers.Layer):
             shape=(),
             dtype="float32",
             initializer=keras.initializers.Constant(self.p),
-            constraint=_at_least_one,
+            constraint=_AtLeastOne(),
             trainable=self.trainable_p,
             autocast=False,
         )
