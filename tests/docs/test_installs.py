@@ -108,5 +108,5 @@ def test_words_that_say_what_to_install():
         "keras-tcm[pml] @ git+https://host/name",
         "regex",
     }
-    assert backend_of({"keras-tcm[fast,torch]", "scipy"}) == "torch"
+    assert backend_of({"keras-tcm[torch,viz]", "scipy"}) == "torch"
     assert backend_of({"keras-tcm[viz]"}) is None
