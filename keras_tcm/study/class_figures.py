@@ -12,8 +12,9 @@ from keras_tcm.evaluation.evaluate_embeddings import evaluate_pairs, progress_ba
 from keras_tcm.evaluation.inputs import check_inputs
 from keras_tcm.evaluation.precision import full_precision
 from keras_tcm.ops.curves import mean_over_range, num_worst_classes
-from keras_tcm.study.evaluation_report import FAR_TARGET
 
+# The FAR at which tables quote a threshold, and FRRs are compared.
+FAR_TARGET = 0.01
 # FARs at which the classes' rates are known; between them they are interpolated. The
 # last point accepts everything, so that FAR and FRR cross.
 _FARS = (*np.geomspace(0.001, 0.5, 100).tolist(), 1.0)

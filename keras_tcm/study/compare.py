@@ -1,40 +1,23 @@
 """Two models on the same samples, with intervals for what differs."""
 
 import dataclasses
-import json
 import math
-import pathlib
 import statistics
 from typing import Any, Literal
 
 import numpy as np
+from scipy import stats
 
 from keras_tcm.evaluation import Evaluation, UndefinedError
-from keras_tcm.files import replacing
 from keras_tcm.study.class_figures import ClassFigures
-from keras_tcm.study.document import Block, Cell, Paragraph, Table, to_markdown
-from keras_tcm.study.estimate import CONFIDENCE, Estimate, student_t_quantile
-from keras_tcm.study.evaluation_report import FAR_TARGET, write_utility
-from keras_tcm.study.measure import OPIS, RECALL, Measure, epsilon_opis_measure
+from keras_tcm.study.estimate import CONFIDENCE, Estimate
 from keras_tcm.validation import check_integer
 
 # Resamples that are drawn at a time, times classes.
 _CHUNK = 2**20
-_NOTE = (
-    "Brackets are 95% intervals by a bootstrap over the {num_classes} classes, paired: "
-    "each of {num_resamples} resamples draws the same classes for both models. They "
-    "cover which classes were tested, and their samples. They take as fixed the "
-    "trained models, the negatives that each class is compared with, and the distance "
-    "range of OPIS; the thresholds of EER and FRR are found anew. With fewer than "
-    "about 100 classes they are somewhat too narrow. * marks intervals that exclude "
-    "zero."
-)
 # Errors that say which model they are about. Others of these kinds, such as that of a
 # text that cannot be decoded, are not made of a message alone.
 _KINDS = (UndefinedError, ValueError, TypeError)
-_MAP_AT_R = Measure("map_at_r", "mAP@R", "%", 100, 2, is_higher_better=True)
-_EER = Measure("eer", "EER", "%", 100, 2)
-_FRR = Measure("frr", f"FRR at FAR {FAR_TARGET:.0%}", "%", 100, 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,34 +83,6 @@ class ModelComparison:
                 for name, change in self.changes.items()
             },
         }
-
-    def blocks(self) -> list[Block]:
-        """Return a table of the changes, and what the intervals mean."""
-        worst = epsilon_opis_measure(self.first.epsilon)
-        measures = (RECALL, _MAP_AT_R, OPIS, worst, _EER, _FRR)
-        rows: list[tuple[Cell, ...]] = []
-        for measure in measures:
-            change = self.changes.get(measure.name)
-            direction = "higher" if measure.is_higher_better else "lower"
-            heading = f"{measure.heading}, {direction} is better"
-            if change is None:
-                rows.append((heading, "not resolved", "not resolved", "", ""))
-                continue
-            relative = change.relative
-            rows.append(
-                (
-                    heading,
-                    measure.format(change.first),
-                    measure.format(change.second),
-                    (measure.difference(change.difference),),
-                    "" if relative is None else (measure.relative(relative),),
-                )
-            )
-        note = _NOTE.format(
-            num_classes=len(self.first.classes), num_resamples=self.num_resamples
-        )
-        header = ("", *self.names, "difference", "relative change")
-        return [Table(header, rows), Paragraph(note)]
 
 
 def compare_embeddings(
@@ -295,26 +250,6 @@ def _tail(num_classes: int) -> float:
     The spread of resamples underestimates that of `num_classes` values, and is itself
     uncertain: the normal quantile is enlarged as for a mean.
     """
-    quantile = student_t_quantile((1 + CONFIDENCE) / 2, num_classes - 1)
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, num_classes - 1))
     quantile *= math.sqrt(num_classes / (num_classes - 1))
     return statistics.NormalDist().cdf(-quantile)
-
-
-def write_comparison(out: pathlib.Path, comparison: ModelComparison) -> None:
-    """Write `compare.json`, `table.md` and `utility.png`.
-
-    Args:
-        out: Folder to write to; made if missing.
-        comparison: What to write.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    files = {
-        "compare.json": json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
-        + "\n",
-        "table.md": to_markdown(comparison.blocks(), out),
-    }
-    for name, text in files.items():
-        with replacing(out / name) as partial:
-            partial.write_text(text, encoding="utf-8")
-    evaluations = comparison.first, comparison.second
-    write_utility(out, dict(zip(comparison.names, evaluations, strict=True)))

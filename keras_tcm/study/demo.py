@@ -15,12 +15,12 @@ import numpy as np
 
 from keras_tcm import datasets
 from keras_tcm.evaluation import Evaluation
-from keras_tcm.files import replacing
-from keras_tcm.study.document import Paragraph, print_block
-from keras_tcm.study.evaluation_report import write_report
+from keras_tcm.files import write_text
 from keras_tcm.study.grid import BASE_LOSSES, Cell, Run, TCMSetting
-from keras_tcm.study.run_record import RunRecord, read_run
-from keras_tcm.study.runner import do_run, in_short, package_versions, prepare_folder
+from keras_tcm.study.report.document import paragraph, show
+from keras_tcm.study.report.evaluation_report import write_report
+from keras_tcm.study.run_record import RunRecord, package_versions, read_run
+from keras_tcm.study.runner import do_run, prepare_folder
 from keras_tcm.study.training import NUM_EPOCHS, Recipe
 from keras_tcm.study.workers import worker_processes
 
@@ -37,7 +37,7 @@ TUNED = {
     "triplet_margin": TCMSetting(0.769, 0.534, 1.0),
 }
 # Training steps of each model in the README's tables.
-STEPS = 2000
+DEMO_STEPS = 2000
 # If both models took longer than this, they get fewer steps.
 MINUTES = 20
 # A number of steps that was chosen for lack of time is a multiple of this.
@@ -59,8 +59,8 @@ class DemoSettings:
         loss: Name of the base loss, one of `TUNED`.
         tcm: Margins and weight of TCM. Defaults to those of `TUNED` for the loss.
         steps: Training steps of each model, rounded up to a multiple of 8. Defaults to
-            `None`: `STEPS`, or as many as both models can do in `MINUTES`, if the first
-            steps show that this is less.
+            `None`: `DEMO_STEPS`, or as many as both models can do in `MINUTES`, if the
+            first steps show that this is less.
         seed: Seed of both models.
     """
 
@@ -150,7 +150,7 @@ def run_demo(
             "tcm": dataclasses.asdict(tcm),
             "steps": steps,
         },
-        "steps_in_the_readme": STEPS,
+        "steps_in_the_readme": DEMO_STEPS,
         "versions": dict(made_by.versions),
         "backend": made_by.backend,
         "training_seconds": {name: finished[name].seconds for name in models},
@@ -174,13 +174,12 @@ def run_demo(
             for name, evaluation in evaluations.items()
         },
     }
-    with replacing(out / "results.json") as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "results.json", json.dumps(record, indent=2) + "\n")
     return evaluations, steps
 
 
 def _say(text: str) -> None:
-    print_block(Paragraph(text))
+    show(paragraph(text))
 
 
 # -------------------------------------------------------------------- finished models
@@ -209,7 +208,7 @@ def _finished(
     Returns:
         Their records by name, and the training steps of those that are missing.
     """
-    steps = settings.run(None, settings.steps or STEPS).cell.steps
+    steps = settings.run(None, settings.steps or DEMO_STEPS).cell.steps
     is_free = settings.steps is None
     finished = {}
     paths = set()
@@ -227,7 +226,7 @@ def _finished(
             continue
         # The number of steps was chosen then: it holds for the other model as well.
         if is_free and record.notes.get("shortened"):
-            run = settings.run(setting, record.config["steps"])
+            run = settings.run(setting, record.run.cell.steps)
         differences = _differences(record, run, notes)
         if differences:
             _say(
@@ -249,13 +248,8 @@ def _differences(record: RunRecord, run: Run, notes: Mapping[str, Any]) -> list[
     found, expected = (
         {**config, **versions, "backend": backend, "data": data.get("data")}
         for config, versions, backend, data in (
-            (record.config, record.versions, record.backend, record.notes),
-            (
-                json.loads(json.dumps(run.config())),
-                package_versions(),
-                keras.backend.backend(),
-                notes,
-            ),
+            (record.run.config(), record.versions, record.backend, record.notes),
+            (run.config(), package_versions(), keras.backend.backend(), notes),
         )
     )
     return [
@@ -305,7 +299,7 @@ def _train(
                 # number.
                 steps = error.steps
                 notes = {**notes, "shortened": True}
-        print(f"  {in_short(read_run(path))}", flush=True)
+        print(f"  {read_run(path).in_short()}", flush=True)
     return steps
 
 

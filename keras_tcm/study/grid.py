@@ -16,6 +16,7 @@ from keras_tcm.losses import (
 )
 from keras_tcm.study.training import Recipe
 
+PARTS = ("comparison", "tuning", "sweep")
 BASE_LOSSES: dict[str, type[EmbeddingLoss]] = {
     "smooth_ap": SmoothAP,
     "multi_similarity": MultiSimilarity,
@@ -55,8 +56,9 @@ class Run:
     """One training and its evaluation.
 
     Attributes:
-        part: `"tuning"` (trained on a part of the training classes, evaluated on the
-            others), `"comparison"` or `"sweep"` (evaluated on the test classes).
+        part: One of `PARTS`: `"tuning"` (trained on a part of the training classes,
+            evaluated on the others), `"comparison"` or `"sweep"` (evaluated on the
+            test classes).
         cell: What is trained.
         tcm: TCM beside the base loss; `None` for the base loss alone.
         seed: Seed of the weights and of the batches.

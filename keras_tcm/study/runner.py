@@ -1,26 +1,20 @@
 """Runs a study: every training once, in several processes, each to its own file."""
 
 import concurrent.futures
-import contextlib
 import functools
-import json
 import os
-import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-import keras_tcm
 from keras_tcm import datasets
 from keras_tcm.evaluation import evaluate_embeddings
-from keras_tcm.files import replacing
 from keras_tcm.study.grid import BASE_LOSSES, PRESETS, Preset, Run, TCMSetting
-from keras_tcm.study.run_record import FORMAT, RunRecord, read_run
+from keras_tcm.study.run_record import RunRecord, read_run, write_run
 from keras_tcm.study.training import embed, train_embedding_model
 from keras_tcm.study.tuning import held_out, tune
 from keras_tcm.study.workers import worker_processes
@@ -125,7 +119,7 @@ class _Runner:
                     record = done[run] = read_run(paths[run])
                     rest = (time.monotonic() - start) / number * (len(missing) - number)
                     print(
-                        f"[{number}/{len(missing)}] {run.name}: {in_short(record)}; "
+                        f"[{number}/{len(missing)}] {run.name}: {record.in_short()}; "
                         f"{rest / 60:.0f} min left",
                         flush=True,
                     )
@@ -137,15 +131,6 @@ def prepare_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for partial in folder.glob("*.part"):
         partial.unlink()
-
-
-def in_short(record: RunRecord) -> str:
-    """Say in a line what came out, and how long it took."""
-    measures = record.measures
-    return (
-        f"R@1 {measures['recall_at_1']:.4f}, OPIS {measures['opis']:.6f}, "
-        f"{record.seconds:.0f} s"
-    )
 
 
 def _has_accelerator() -> bool:
@@ -187,11 +172,10 @@ def read_done(path: Path, run: Run) -> RunRecord | None:
     if not path.exists():
         return None
     record = read_run(path)
-    expected = json.loads(json.dumps(run.config()))
-    if record.config != expected:
+    if record.run != run:
         raise ValueError(
-            f"{path} must hold a run of this study, {expected}. "
-            f"Received: {record.config}. Choose another folder, or delete the file."
+            f"{path} must hold a run of this study, {run.config()}. Received: "
+            f"{record.run.config()}. Choose another folder, or delete the file."
         )
     return record
 
@@ -231,25 +215,15 @@ def do_run(
     trained = time.perf_counter()
     embeddings = embed(model, x_eval)
     evaluation = evaluate_embeddings(embeddings, y_eval, verbose=False)
-    threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
-    record = {
-        "format": FORMAT,
-        "part": run.part,
-        "config": run.config(),
-        "versions": package_versions(),
-        "backend": keras.backend.backend(),
-        "machine": f"{platform.machine()}, {threads} threads",
-        "seconds": {
-            "training": round(trained - start, 1),
-            "evaluation": round(time.perf_counter() - trained, 1),
-        },
-        "history": history,
-        "evaluation": evaluation.to_dict(),
-    }
-    if notes:
-        record["notes"] = dict(notes)
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+    evaluated = time.perf_counter()
+    write_run(
+        path,
+        run,
+        evaluation,
+        history,
+        {"training": trained - start, "evaluation": evaluated - trained},
+        notes or {},
+    )
 
 
 def _split(
@@ -266,20 +240,3 @@ def _split(
 @functools.lru_cache(maxsize=1)
 def _data(name: str, data_dir: str | None) -> Any:
     return datasets.load(name, data_dir)
-
-
-def package_versions() -> dict[str, str]:
-    """Version of Python, and of each package that the numbers depend on."""
-    packages: Iterable[str] = {
-        "tensorflow": ("tensorflow", "tensorflow-cpu"),
-        "jax": ("jax", "jaxlib"),
-        "torch": ("torch",),
-    }[keras.backend.backend()]
-    found = {
-        "keras_tcm": keras_tcm.__version__,
-        "python": platform.python_version(),
-    }
-    for package in ("keras", "numpy", *packages):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found

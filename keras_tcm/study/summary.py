@@ -9,11 +9,11 @@ import itertools
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from keras_tcm.study.estimate import Estimate, mean_estimate
+from keras_tcm.study.grid import Run, TCMSetting
 from keras_tcm.study.run_record import RunRecord
 
 MEASURES = ("recall_at_1", "opis", "epsilon_opis")
@@ -113,14 +113,15 @@ class Comparison:
     changes: Mapping[str, PairedChange]
 
     @property
-    def example(self) -> RunRecord:
-        """A run with TCM: its configuration is that of all, but for the seed."""
-        return next(iter(self.pairs.values()))[1]
+    def example(self) -> Run:
+        """A run with TCM: all others are the same but for TCM and the seed."""
+        return next(iter(self.pairs.values()))[1].run
 
     @property
-    def weight(self) -> float:
-        """Weight of TCM beside the base loss."""
-        return self.example.config["tcm"]["weight"]
+    def tcm(self) -> TCMSetting:
+        """TCM beside the base loss."""
+        assert self.example.tcm is not None
+        return self.example.tcm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,9 +162,10 @@ def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
     without: dict[tuple[Setting, int], RunRecord] = {}
     with_tcm: dict[tuple[Setting, int], RunRecord] = {}
     for record in records:
-        if record.part == part:
-            side = without if record.config["tcm"] is None else with_tcm
-            key = _setting(record), record.config["seed"]
+        run = record.run
+        if run.part == part:
+            side = without if run.tcm is None else with_tcm
+            key = _setting(run), run.seed
             if key in side:
                 raise ValueError(
                     f"{side[key].path} and {record.path} must not both be there: the "
@@ -200,14 +202,14 @@ def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
     )
 
 
-def _setting(record: RunRecord) -> Setting:
-    config = record.config
+def _setting(run: Run) -> Setting:
+    cell = run.cell
     return Setting(
-        config["dataset"],
-        config["backbone"],
-        config["loss"],
-        config["batch_size"] if record.part == "sweep" else None,
-        record.weight if record.part == "tuning" else None,
+        cell.dataset,
+        cell.recipe.backbone,
+        cell.loss,
+        cell.batch_size if run.part == "sweep" else None,
+        run.tcm.weight if run.part == "tuning" and run.tcm else None,
     )
 
 
@@ -232,9 +234,9 @@ def _expected(part: str, found: set[Setting]) -> list[Setting]:
 def _compare(setting: Setting, pairs: Mapping[int, Pair]) -> Comparison:
     (_, example), *_ = pairs.values()
     for seed, (before, after) in pairs.items():
-        expected = {**example.config, "seed": seed}
+        expected = dataclasses.replace(example.run, seed=seed)
         _check_same(example, after, expected)
-        _check_same(example, before, {**expected, "tcm": None})
+        _check_same(example, before, dataclasses.replace(expected, tcm=None))
     changes = {
         name: paired_change(
             [before.measures[name] for before, _ in pairs.values()],
@@ -245,18 +247,12 @@ def _compare(setting: Setting, pairs: Mapping[int, Pair]) -> Comparison:
     return Comparison(setting, pairs, changes)
 
 
-def _check_same(
-    example: RunRecord, record: RunRecord, expected: Mapping[str, Any]
-) -> None:
-    names = sorted(expected.keys() | record.config.keys())
-    differing = [
-        name
-        for name in names
-        if name not in expected
-        or name not in record.config
-        or expected[name] != record.config[name]
-    ]
-    if differing:
+def _check_same(example: RunRecord, record: RunRecord, expected: Run) -> None:
+    if record.run != expected:
+        found = record.run.config()
+        differing = [
+            name for name, value in expected.config().items() if found[name] != value
+        ]
         raise ValueError(
             f"{example.path} and {record.path} must be runs of the same setting: they "
             f"differ in {', '.join(differing)}"

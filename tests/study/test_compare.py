@@ -12,7 +12,7 @@ from keras_tcm.evaluation import UndefinedError
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class
 from keras_tcm.study import compare_embeddings
 from keras_tcm.study.class_figures import ClassFigures
-from keras_tcm.study.compare import write_comparison
+from keras_tcm.study.report import write_comparison
 
 MEASURES = ["recall_at_1", "map_at_r", "opis", "epsilon_opis", "eer", "frr"]
 NUM_CLASSES, PER_CLASS = 30, 6

@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-import keras_tcm_command
-from keras_tcm import Evaluation
+import keras_tcm
+from keras_tcm import Evaluation, cli
 from keras_tcm.datasets import glyphs
 from keras_tcm.study import demo, runner, training
 from keras_tcm.study.demo import DemoSettings, run_demo
@@ -102,7 +102,7 @@ def without_training(in_this_process, monkeypatch):
 
 def run(out, data_dir, *options):
     arguments = ["demo", "--out", out, "--data-dir", data_dir, *options]
-    return keras_tcm_command.run([str(argument) for argument in arguments])
+    return cli.run([str(argument) for argument in arguments])
 
 
 def read_results(out):
@@ -313,7 +313,7 @@ def test_other_circumstances(tmp_path, without_training, monkeypatch, capsys, wh
         write_data(tmp_path, seed=1)
         runner._data.cache_clear()
     elif what == "version":
-        monkeypatch.setattr(runner.keras_tcm, "__version__", "99.0")
+        monkeypatch.setattr(keras_tcm, "__version__", "99.0")
         said = "now 99.0"
     elif what == "backend":
         for path in records:
@@ -435,7 +435,7 @@ def test_steps_that_were_asked_for(monkeypatch):
 def test_fewer_steps_give_what_so_many_steps_give(
     tmp_path, data_dir, in_this_process, monkeypatch, capsys
 ):
-    monkeypatch.setattr(demo, "STEPS", 40)
+    monkeypatch.setattr(demo, "DEMO_STEPS", 40)
     monkeypatch.setattr(demo, "_STEPS_UNIT", 8)
     Clock(monkeypatch, lambda batch: 40.0)
     settings = DemoSettings("multi_similarity")
@@ -462,7 +462,7 @@ def test_fewer_steps_give_what_so_many_steps_give(
     assert json.loads(lost.read_text())["history"] == record["history"]
     # while a number that was asked for is no choice.
     capsys.readouterr()
-    monkeypatch.setattr(demo, "STEPS", 16)
+    monkeypatch.setattr(demo, "DEMO_STEPS", 16)
     _, steps = run_demo(tmp_path / "forced", settings, data_dir)
     assert steps == 16
     assert capsys.readouterr().out.count("is trained anew") == 2

@@ -9,7 +9,8 @@ from scipy import stats
 from study_runs import TCM, measures, pair, run, whole_study, write_runs
 
 from keras_tcm import Evaluation
-from keras_tcm.study.estimate import Estimate, mean_estimate, student_t_quantile
+from keras_tcm.study.estimate import Estimate, mean_estimate
+from keras_tcm.study.grid import TCMSetting
 from keras_tcm.study.run_record import read_runs
 from keras_tcm.study.summary import (
     Count,
@@ -22,18 +23,13 @@ from keras_tcm.study.summary import (
 # ------------------------------------------------------------------------- statistics
 
 
-@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 10, 15, 99, 500])
-@pytest.mark.parametrize("probability", [0.5, 0.6, 0.9, 0.975, 0.9995])
-def test_student_t_quantile(degrees, probability):
-    assert student_t_quantile(probability, degrees) == pytest.approx(
-        stats.t.ppf(probability, degrees), rel=1e-9, abs=1e-12
-    )
-
-
-def test_student_t_quantiles_of_the_tables():
-    assert student_t_quantile(0.975, 1) == pytest.approx(12.7062, abs=5e-5)
-    assert student_t_quantile(0.975, 2) == pytest.approx(4.30265, abs=5e-6)
-    assert student_t_quantile(0.975, 15) == pytest.approx(2.13145, abs=5e-6)
+@pytest.mark.parametrize(("size", "t"), [(2, 12.7062), (3, 4.30265), (16, 2.13145)])
+def test_student_t_quantiles_of_the_tables(size, t):
+    # Of size - 1 degrees of freedom, printed to four or five decimals.
+    values = np.random.default_rng(size).normal(size=size)
+    low, high = mean_estimate(values).interval
+    error = np.std(values, ddof=1) / math.sqrt(size)
+    assert (high - low) / 2 == pytest.approx(t * error, rel=5e-6)
 
 
 def test_mean_with_its_interval():
@@ -129,8 +125,8 @@ def test_runs_are_read_once_each(tmp_path):
     records = read(tmp_path, runs)
     assert len(records) == len(runs)
     for record, values in zip(records, runs, strict=True):
-        assert record.part == values["part"]
-        assert record.config == values["config"]
+        assert record.run.part == values["part"]
+        assert record.run.config() == values["config"]
         evaluation = values["evaluation"]
         assert record.measures == {
             "recall_at_1": evaluation["recall"]["1"],
@@ -152,7 +148,13 @@ def test_keys_that_are_not_known_do_no_harm(tmp_path):
     values = run(flip=True)
     values["remark"] = "added later"
     (record,) = read(tmp_path, [values])
-    assert record.config["flip"] is True
+    assert record.run.cell.recipe.flip is True
+
+
+def test_settings_that_are_not_known_are_refused(tmp_path):
+    """Runs that differ in one would count as a pair."""
+    with pytest.raises(ValueError, match=r"run000\.json.*no run has the .* momentum"):
+        read(tmp_path, [run(momentum=0.9)])
 
 
 @pytest.mark.parametrize("folder", ["", "runs", "runs/deeper"])
@@ -198,6 +200,10 @@ def changed(path, value):
         (changed("config/tcm", 0.3), "tcm"),
         (changed("config/tcm/weight", None), "weight"),
         (changed("config/steps", True), "steps"),
+        (changed("config/flip", 1), "flip"),
+        (changed("config/warmup", False), "warmup"),
+        (changed("config/learning_rate", None), "learning_rate"),
+        (changed("config/tcm/weight", "0.3"), "weight"),
         (changed("versions", None), "versions"),
         (changed("seconds/training", "long"), "training"),
         (changed("evaluation/format", "other"), "evaluation"),
@@ -253,7 +259,7 @@ def test_pairs_share_the_seed(tmp_path):
     change = comparison.changes["opis"]
     assert change.log_ratio.value == pytest.approx(expected)
     assert change.without == pytest.approx(np.mean([0.004, 0.010, 0.3]))
-    assert comparison.weight == 0.3
+    assert comparison.tcm == TCMSetting(**TCM)
     assert (summary.missing, summary.unused) == ([], [])
 
 

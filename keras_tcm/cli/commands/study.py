@@ -2,14 +2,10 @@
 
 import argparse
 
-from keras_tcm.study.commands.common import (
-    UsageError,
-    check_figures,
-    make_folder,
-    tcm_setting,
-)
-from keras_tcm.study.commands.report import write_and_print
-from keras_tcm.study.runner import run_study
+from keras_tcm.cli.commands.report import write_and_print
+from keras_tcm.cli.messages import UsageError
+from keras_tcm.cli.options import check_figures, make_folder, tcm_setting
+from keras_tcm.study import run_study
 
 
 def run(args: argparse.Namespace) -> None:

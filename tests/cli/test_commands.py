@@ -1,6 +1,7 @@
 """The command line: what it writes, and what it says about mistakes."""
 
 import contextlib
+import importlib
 import json
 import os
 import pathlib
@@ -18,13 +19,14 @@ import pytest
 from PIL import Image
 from study_runs import measures, pair, write_runs
 
-import keras_tcm_command
-from keras_tcm import Evaluation, evaluate_embeddings
-from keras_tcm.study import run_record
-from keras_tcm.study.commands import common, study, toy
-from keras_tcm.study.grid import TCMSetting
+import keras_tcm
+from keras_tcm import Evaluation, cli, evaluate_embeddings
+from keras_tcm.cli.commands import study, toy
+from keras_tcm.cli.messages import legible
+from keras_tcm.study import TCMSetting
+from keras_tcm.study.run_record import read_run
 
-REPOSITORY = pathlib.Path(keras_tcm_command.__file__).parent
+REPOSITORY = pathlib.Path(keras_tcm.__file__).parents[1]
 COMMAND = [sys.executable, "-m", "keras_tcm_command"]
 ENVIRONMENT = {
     **os.environ,
@@ -52,7 +54,7 @@ def write(path, **arrays):
 def run(*arguments):
     """Exit code of the command, whether returned or raised by argparse."""
     try:
-        return keras_tcm_command.run([str(argument) for argument in arguments])
+        return cli.run([str(argument) for argument in arguments])
     except SystemExit as stop:
         return stop.code
 
@@ -587,9 +589,9 @@ def test_missing_matplotlib_is_told_before_the_work(
     tmp_path, capsys, monkeypatch, arguments
 ):
     monkeypatch.chdir(tmp_path)
-    for name in "commands.study.run_study", "toy.train_model":
+    for name in "cli.commands.study.run_study", "study.toy.train_model":
         monkeypatch.setattr(
-            f"keras_tcm.study.{name}", lambda *_, **__: pytest.fail("trained")
+            f"keras_tcm.{name}", lambda *_, **__: pytest.fail("trained")
         )
     check_mistake(capsys, run(*arguments), NO_MATPLOTLIB)
 
@@ -975,10 +977,10 @@ def test_unusual_names_as_a_process(tmp_path, name):
     done = run_process("evaluate", "--out", out, "--", tmp_path / name)
     assert done.returncode == 0, done.stderr
     *_, last = done.stdout.splitlines()
-    assert last == f"Written to {common.legible(out)}"
+    assert last == f"Written to {legible(out)}"
     done = run_process("evaluate", "--out", out, "--", tmp_path / f"no {name}")
     (line,) = own_lines(done.stderr)
-    assert common.legible(f"no {name}") in line
+    assert legible(f"no {name}") in line
 
 
 @pytest.mark.slow
@@ -1049,7 +1051,7 @@ def test_interrupted_study_ends_its_workers(tmp_path, send, number, code):
     assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
     # Whole or not there.
     for path in (tmp_path / "out" / "runs").iterdir():
-        run_record.read_run(path)
+        read_run(path)
 
 
 def spawned(process):
@@ -1071,7 +1073,7 @@ def test_interrupted_anywhere(tmp_path, capsys, monkeypatch, command, error):
         "report.write_study_report",
         "study.run_study",
     ):
-        monkeypatch.setattr(f"keras_tcm.study.commands.{name}", interrupted)
+        monkeypatch.setattr(f"keras_tcm.cli.commands.{name}", interrupted)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     for name in "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL":
         monkeypatch.setenv(name, "agg")
@@ -1082,7 +1084,7 @@ def test_interrupted_anywhere(tmp_path, capsys, monkeypatch, command, error):
     monkeypatch.setattr(sys, "argv", ["keras-tcm", *words])
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as stop:
-        keras_tcm_command.main()
+        cli.main()
     assert stop.value.code == (143 if error.args else 130)
     assert capsys.readouterr().err == "keras-tcm: interrupted\n"
 
@@ -1097,10 +1099,10 @@ def test_interrupted_while_a_backend_is_imported(capsys, monkeypatch, number):
         pytest.fail("the process goes on")
 
     before = signal.getsignal(number)
-    monkeypatch.setattr(keras_tcm_command.importlib, "import_module", import_module)
+    monkeypatch.setattr(importlib, "import_module", import_module)
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as stop:
-        keras_tcm_command.run(["toy", "--out", "out"])
+        cli.run(["toy", "--out", "out"])
     assert stop.value.code == 128 + number
     assert capsys.readouterr().err == "keras-tcm: interrupted\n"
     assert signal.getsignal(number) is before

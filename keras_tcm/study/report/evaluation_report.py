@@ -1,4 +1,4 @@
-"""Tables and files that describe one evaluation, or compare two."""
+"""Tables and files that describe evaluations."""
 
 import math
 import pathlib
@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_tcm.evaluation import Evaluation, OperatingPoint
-from keras_tcm.files import replacing
-from keras_tcm.study.document import Table, to_markdown
-
-# The FAR at which the tables quote a threshold.
-FAR_TARGET = 0.01
+from keras_tcm.files import replacing, write_text
+from keras_tcm.study.class_figures import FAR_TARGET
+from keras_tcm.study.report.document import Markdown, table
+from keras_tcm.study.report.figures import save_figure
 
 
 def comparison_table(
     evaluations: Mapping[str, Evaluation], far_targets: Sequence[float] = (FAR_TARGET,)
-) -> Table:
+) -> Markdown:
     """Make the table of measures, a column for each evaluation.
 
     The relative change, from the first to the last evaluation, is there only if there
@@ -63,7 +62,7 @@ def comparison_table(
         add(f"FAR {threshold}", [point.far for point in points], ".4%", compare=False)
         add(f"FRR {threshold}", [point.frr for point in points], ".2%", compare=False)
     header = ["", *evaluations, *(["change"] if len(results) > 1 else [])]
-    return Table(header, rows)
+    return table(header, rows)
 
 
 def _point(evaluation: Evaluation, far_target: float) -> OperatingPoint:
@@ -101,9 +100,7 @@ def write_report(
             evaluation.save(partial)
         page = stem if len(evaluations) > 1 else "report"
         evaluation.to_html(out / f"{page}.html", title=name, **of_page)
-    table = comparison_table(evaluations, far_targets)
-    with replacing(out / "table.md") as partial:
-        partial.write_text(to_markdown([table], out), encoding="utf-8")
+    write_text(out / "table.md", comparison_table(evaluations, far_targets))
     write_utility(out, evaluations)
 
 
@@ -119,13 +116,10 @@ def write_utility(out: pathlib.Path, evaluations: Mapping[str, Evaluation]) -> N
 
     path = out / "utility.png"
     try:
-        plt = pyplot()
+        pyplot()
     except ImportError as error:
         # An older figure would show other results than the files beside it.
         path.unlink(missing_ok=True)
         warnings.warn(f"{path.name} is not written. {error}", stacklevel=2)
         return
-    figure = plot_utility_comparison(evaluations)
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")
-    plt.close(figure)
+    save_figure(plot_utility_comparison(evaluations), path)

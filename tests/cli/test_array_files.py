@@ -10,8 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras_tcm.study.commands.array_files import read_samples
-from keras_tcm.study.commands.common import UsageError, legible, title_of
+from keras_tcm.cli.array_files import read_samples
+from keras_tcm.cli.messages import UsageError, legible, title_of
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(6, 3)), np.arange(6) % 2

@@ -2,8 +2,9 @@
 
 import argparse
 
-from keras_tcm.study.commands.common import UsageError, legible, make_folder
-from keras_tcm.study.toy import run_toy
+from keras_tcm.cli.messages import UsageError, legible
+from keras_tcm.cli.options import make_folder
+from keras_tcm.study import run_toy
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,9 +3,9 @@
 import argparse
 import pathlib
 
-from keras_tcm.study.commands.common import UsageError, check_figures, legible
-from keras_tcm.study.document import print_block
-from keras_tcm.study.study_report import write_study_report
+from keras_tcm.cli.messages import UsageError, legible
+from keras_tcm.cli.options import check_figures
+from keras_tcm.study.report import show, write_study_report
 
 
 def run(args: argparse.Namespace) -> None:
@@ -17,9 +17,8 @@ def run(args: argparse.Namespace) -> None:
 def write_and_print(directory: pathlib.Path, out: pathlib.Path) -> None:
     """Write the report of a study, and print its main result."""
     try:
-        blocks = write_study_report(directory, out)
+        text = write_study_report(directory, out)
     except ValueError as error:
         raise UsageError(error) from None
-    for block in blocks:
-        print_block(block)
+    show(text)
     print(f"Written to {legible(out)}")

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from keras_tcm.study.document import Line
 from keras_tcm.study.estimate import Estimate
+from keras_tcm.study.report.document import Markdown, toned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +33,16 @@ class Measure:
         """Title and unit."""
         return f"{self.title} ({self.unit})"
 
+    @property
+    def better(self) -> str:
+        """`"higher"` or `"lower"`."""
+        return "higher" if self.is_higher_better else "lower"
+
     def format(self, value: float) -> str:
         """Write a value in the unit."""
         return f"{self.factor * value:.{self.decimals}f}"
 
-    def difference(self, estimate: Estimate, is_brief: bool = False) -> Line:
+    def difference(self, estimate: Estimate, is_brief: bool = False) -> Markdown:
         """Write a difference of two values, with its direction and its interval.
 
         Args:
@@ -48,19 +53,21 @@ class Measure:
         scaled = estimate.map(lambda value: self.factor * value)
         return self._change(scaled, f"+.{self.decimals}f", "", is_brief)
 
-    def relative(self, estimate: Estimate, is_brief: bool = False) -> Line:
+    def relative(self, estimate: Estimate, is_brief: bool = False) -> Markdown:
         """Write a relative change likewise."""
         percent = estimate.map(lambda value: 100 * value)
         return self._change(percent, "+.1f", "%", is_brief)
 
-    def _change(self, estimate: Estimate, form: str, unit: str, is_brief: bool) -> Line:
+    def _change(
+        self, estimate: Estimate, form: str, unit: str, is_brief: bool
+    ) -> Markdown:
         text = f"{_arrow(estimate.value)} {estimate.value:{form}}{unit}"
         if estimate.interval is not None and not is_brief:
             low, high = (f"{limit:{form}}{unit}" for limit in estimate.interval)
             text += f" [{low}, {high}]"
         if estimate.excludes_zero:
             text += " *"
-        return Line(text, self.tone(estimate.value))
+        return toned(text, self.tone(estimate.value))
 
     def tone(self, change: float) -> str:
         """`"better"`, `"worse"`, or nothing where a value has not changed."""

@@ -4,37 +4,24 @@ import argparse
 
 import numpy as np
 
+from keras_tcm.cli.array_files import read_models
+from keras_tcm.cli.messages import UsageError, in_words, legible, title_of
+from keras_tcm.cli.options import evaluation_options, make_folder
 from keras_tcm.labels import check_labels, encode_labels
-from keras_tcm.study.commands.array_files import read_samples
-from keras_tcm.study.commands.common import (
-    UsageError,
-    evaluation_options,
-    in_words,
-    legible,
-    make_folder,
-    title_of,
-    warn_of_zeros,
-)
-from keras_tcm.study.compare import compare_embeddings, write_comparison
-from keras_tcm.study.document import print_block
+from keras_tcm.study import compare_embeddings
+from keras_tcm.study.report import comparison_text, show, write_comparison
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out the command."""
-    paths = args.first, args.second
-    first, second = (
-        read_samples(path, args.labels, gallery, args.gallery_labels)
-        for path, gallery in zip(paths, args.gallery, strict=True)
-    )
-    names = " and ".join(map(legible, paths))
+    first, second = read_models(args)
+    names = " and ".join(map(legible, args.files))
     for name in "gallery_embeddings", "gallery_labels":
         if (name in first) != (name in second):
             raise UsageError(f"{names} must both hold `{name}`, or neither of them")
     for name in "labels", "gallery_labels":
         if name in first:
             _check_same_labels(name, names, (first[name], second[name]))
-    for path, arrays in zip(paths, (first, second), strict=True):
-        warn_of_zeros(path, arrays, args.distance)
     make_folder(args.out)
     try:
         comparison = compare_embeddings(
@@ -45,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
             second_gallery=second.get("gallery_embeddings"),
             gallery_labels=first.get("gallery_labels"),
             # The files may have the same name.
-            names=(f"A: {title_of(paths[0])}", f"B: {title_of(paths[1])}"),
+            names=(f"A: {title_of(args.files[0])}", f"B: {title_of(args.files[1])}"),
             **evaluation_options(args),
         )
     except (ValueError, TypeError) as error:
@@ -54,8 +41,7 @@ def run(args: argparse.Namespace) -> None:
         # Before anything is printed: whoever reads that may stop to.
         write_comparison(args.out, comparison)
     finally:
-        for block in comparison.blocks():
-            print_block(block)
+        show(comparison_text(comparison))
     print(f"Written to {legible(args.out)}")
 
 

@@ -3,26 +3,31 @@
 import collections
 import dataclasses
 import math
-import pathlib
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from keras_tcm.study.document import (
-    Block,
-    Bullets,
-    Cell,
-    Figure,
-    Heading,
-    Line,
-    Paragraph,
-    Table,
-    to_html,
-    to_markdown,
-)
+from keras_tcm.files import write_text
 from keras_tcm.study.estimate import Estimate, mean_estimate
-from keras_tcm.study.measure import OPIS, RECALL, Measure, epsilon_opis_measure
-from keras_tcm.study.run_record import PARTS, RunRecord, read_runs
+from keras_tcm.study.grid import PARTS
+from keras_tcm.study.report.document import (
+    Markdown,
+    bullets,
+    document,
+    figure,
+    heading,
+    lines,
+    paragraph,
+    table,
+    to_html,
+    toned,
+    without_tones,
+)
+from keras_tcm.study.report.figures import save_figure
+from keras_tcm.study.report.measure import OPIS, RECALL, Measure, epsilon_opis_measure
+from keras_tcm.study.report.trade_off import mean_change, plot_trade_off
+from keras_tcm.study.run_record import RunRecord, read_runs
 from keras_tcm.study.summary import (
     Comparison,
     Count,
@@ -32,12 +37,11 @@ from keras_tcm.study.summary import (
     representative,
     summarize,
 )
-from keras_tcm.study.trade_off import mean_change, plot_trade_off
+from keras_tcm.study.training import Recipe
 
 TITLE = "Models with and without TCM"
 # A loss of R@1 up to it counts as none, in points.
 _TOLERATED_LOSS = 0.5
-_DPI = 120
 _ORIGIN = (
     "Written by keras-tcm report from the files of keras-tcm study, one for each "
     "training."
@@ -68,7 +72,7 @@ _METHOD_IN_SHORT = (
 )
 
 
-def write_study_report(directory: pathlib.Path, out: pathlib.Path) -> list[Block]:
+def write_study_report(directory: Path, out: Path) -> Markdown:
     """Write the report of a study.
 
     Writes `study.md`, `study.html` (one file that needs no other), and in `images` the
@@ -92,8 +96,8 @@ def write_study_report(directory: pathlib.Path, out: pathlib.Path) -> list[Block
     images = out / "images"
     images.mkdir(parents=True, exist_ok=True)
     measures = (OPIS, epsilon_opis_measure(records[0].epsilon), RECALL)
-    blocks = [
-        Heading(TITLE, 1),
+    blocks = (
+        heading(TITLE, 1),
         *_finding_blocks(parts["comparison"], measures),
         *_main_blocks(parts["comparison"], measures),
         *_settings_blocks(records, parts["comparison"]),
@@ -101,10 +105,11 @@ def write_study_report(directory: pathlib.Path, out: pathlib.Path) -> list[Block
         *_trade_off_blocks(parts["tuning"], images),
         *_utility_blocks(parts["comparison"], images),
         *_consistency_blocks(parts["sweep"], measures, images),
-    ]
-    (out / "study.md").write_text(to_markdown(blocks, out), encoding="utf-8")
-    (out / "study.html").write_text(to_html(TITLE, blocks), encoding="utf-8")
-    return list(_brief_blocks(parts["comparison"], measures))
+    )
+    text = document(blocks)
+    write_text(out / "study.md", without_tones(text))
+    write_text(out / "study.html", to_html(TITLE, text, out))
+    return document(_brief_blocks(parts["comparison"], measures))
 
 
 # ------------------------------------------------------------------- what was found
@@ -112,21 +117,21 @@ def write_study_report(directory: pathlib.Path, out: pathlib.Path) -> list[Block
 
 def _finding_blocks(
     summary: PartSummary, measures: Sequence[Measure]
-) -> Iterator[Block]:
+) -> Iterator[Markdown]:
     """The result in words."""
     comparisons = summary.comparisons
     if comparisons:
         findings = [_finding(comparisons, measure) for measure in measures]
-        yield Bullets([*findings, _kept_recall(comparisons)])
-        yield Paragraph(_COMPARISON)
-    yield Paragraph(_ORIGIN)
+        yield bullets([*findings, _kept_recall(comparisons)])
+        yield paragraph(_COMPARISON)
+    yield paragraph(_ORIGIN)
 
 
 def _finding(comparisons: Sequence[Comparison], measure: Measure) -> str:
     """Say in how many comparisons a measure gets better, and how far on average."""
     count, pooled = _over_comparisons(comparisons, measure)
     text = (
-        f"{measure.title}, {_MEANINGS[measure.name]}, is {_better(measure)} (better) "
+        f"{measure.title}, {_MEANINGS[measure.name]}, is {measure.better} (better) "
         f"with TCM in {count.better} of {len(comparisons)} comparisons: "
         f"{_signed(measure, pooled.value)} on average"
     )
@@ -149,10 +154,6 @@ def _kept_recall(comparisons: Sequence[Comparison]) -> str:
     )
     named = (f"{setting} ({_signed(RECALL, lost[setting])})" for setting in lost)
     return f"{text}: {'; '.join(named)}." if lost else f"{text}."
-
-
-def _better(measure: Measure) -> str:
-    return "higher" if measure.is_higher_better else "lower"
 
 
 def _signed(measure: Measure, change: float) -> str:
@@ -182,56 +183,54 @@ def _over_comparisons(
 # ------------------------------------------------------------------------ main result
 
 
-def _main_blocks(summary: PartSummary, measures: Sequence[Measure]) -> Iterator[Block]:
-    yield Heading("Results on the test classes")
+def _main_blocks(
+    summary: PartSummary, measures: Sequence[Measure]
+) -> Iterator[Markdown]:
+    yield heading("Results on the test classes")
     if not summary.comparisons:
-        yield Paragraph("Left out: there is no pair of comparison runs.")
+        yield paragraph("Left out: there is no pair of comparison runs.")
         return
     yield from _change_blocks(summary.comparisons, measures)
-    yield Paragraph(_METHOD)
-    yield Heading("In how many of the comparisons")
+    yield paragraph(_METHOD)
+    yield heading("In how many of the comparisons")
     yield _count_table(summary.comparisons, measures)
-    yield Bullets(list(_count_notes(summary)))
+    yield bullets(_count_notes(summary))
 
 
 def _change_blocks(
     comparisons: Sequence[Comparison], measures: Sequence[Measure]
-) -> Iterator[Block]:
+) -> Iterator[Markdown]:
     """A table for each measure: one of all would be too wide for many screens."""
     for measure in measures:
-        yield Heading(f"{measure.heading}, {_better(measure)} is better", 3)
-        yield Table(
+        yield heading(f"{measure.heading}, {measure.better} is better", 3)
+        yield table(
             ("comparison", "without → with TCM", "change"),
-            [
-                (
-                    str(one.setting),
-                    *((line,) for line in _change_lines(one, measure)),
-                )
-                for one in comparisons
-            ],
+            [(str(one.setting), *_change(one, measure)) for one in comparisons],
         )
 
 
-def _brief_blocks(summary: PartSummary, measures: Sequence[Measure]) -> Iterator[Block]:
+def _brief_blocks(
+    summary: PartSummary, measures: Sequence[Measure]
+) -> Iterator[Markdown]:
     """The main result in 80 columns."""
     if not summary.comparisons:
-        yield Paragraph("There is no pair of comparison runs.")
+        yield paragraph("There is no pair of comparison runs.")
         return
-    yield Table(
+    yield table(
         ("comparison", *(measure.heading for measure in measures)),
         [
             (
-                tuple(map(Line, _names(one))),
-                *(_change_lines(one, measure, is_brief=True) for measure in measures),
+                lines(*_names(one)),
+                *(lines(*_change(one, measure, is_brief=True)) for measure in measures),
             )
             for one in summary.comparisons
         ],
     )
-    yield Paragraph(_METHOD_IN_SHORT)
+    yield paragraph(_METHOD_IN_SHORT)
     yield _count_table(summary.comparisons, measures)
-    yield Paragraph(_kept_recall(summary.comparisons))
+    yield paragraph(_kept_recall(summary.comparisons))
     if summary.missing or summary.unused:
-        yield Paragraph("Some runs are missing or without a partner: see the report.")
+        yield paragraph("Some runs are missing or without a partner: see the report.")
 
 
 def _names(comparison: Comparison) -> tuple[str, str, str]:
@@ -239,9 +238,10 @@ def _names(comparison: Comparison) -> tuple[str, str, str]:
     return setting.dataset, setting.backbone, setting.loss
 
 
-def _change_lines(
+def _change(
     comparison: Comparison, measure: Measure, is_brief: bool = False
-) -> tuple[Line, Line]:
+) -> tuple[str, Markdown]:
+    """Values without and with TCM, and their change."""
     change = comparison.changes[measure.name]
     if measure.is_ratio:
         without, with_tcm = change.geometric_without, change.geometric_with_tcm
@@ -250,13 +250,13 @@ def _change_lines(
         without, with_tcm = change.without, change.with_tcm
         difference = measure.difference(change.difference, is_brief)
     values = f"{measure.format(without)} → {measure.format(with_tcm)}"
-    return Line(values), difference
+    return values, difference
 
 
 def _count_table(
     comparisons: Sequence[Comparison], measures: Sequence[Measure]
-) -> Table:
-    rows: list[list[Cell]] = []
+) -> Markdown:
+    rows: list[list[str]] = []
     for measure in measures:
         count, pooled = _over_comparisons(comparisons, measure)
         total, sure = len(comparisons), count.with_interval
@@ -266,20 +266,20 @@ def _count_table(
                 measure.title,
                 _counts(count.better, total, count.surely_better, sure, "better"),
                 _counts(count.worse, total, count.surely_worse, sure, "worse"),
-                (write(pooled),),
+                write(pooled),
             ]
         )
-    return Table(("", "better", "worse", "mean change"), rows)
+    return table(("", "better", "worse", "mean change"), rows)
 
 
 def _counts(
     number: int, total: int, sure_number: int, sure_total: int, tone: str
-) -> Cell:
-    lines = [Line(f"{number} of {total}", tone if number else "")]
+) -> Markdown:
+    counts = [toned(f"{number} of {total}", tone if number else "")]
     if sure_total:
         sure = f"{sure_number} of {sure_total} *"
-        lines.append(Line(sure, tone if sure_number else ""))
-    return tuple(lines)
+        counts.append(toned(sure, tone if sure_number else ""))
+    return lines(*counts)
 
 
 def _count_notes(summary: PartSummary) -> Iterator[str]:
@@ -306,11 +306,11 @@ def _count_notes(summary: PartSummary) -> Iterator[str]:
 
 def _settings_blocks(
     records: Sequence[RunRecord], summary: PartSummary
-) -> Iterator[Block]:
-    yield Heading("Settings")
+) -> Iterator[Markdown]:
+    yield heading("Settings")
     if summary.comparisons:
         yield _settings_table(summary.comparisons)
-    yield Bullets(
+    yield bullets(
         [
             *_common_settings(summary.comparisons),
             f"backend: {_counted(record.backend for record in records)}",
@@ -321,38 +321,33 @@ def _settings_blocks(
     )
 
 
-def _settings_table(comparisons: Sequence[Comparison]) -> Table:
+def _settings_table(comparisons: Sequence[Comparison]) -> Markdown:
     rows = []
     for one in comparisons:
-        config = one.example.config
-        tcm = config["tcm"]
-        margins = f"{tcm['positive_margin']:g}, {tcm['negative_margin']:g}"
+        cell, tcm = one.example.cell, one.tcm
+        margins = f"{tcm.positive_margin:g}, {tcm.negative_margin:g}"
         rows.append(
             (
                 str(one.setting),
-                f"{tcm['weight']:g} * TCM({margins})",
-                f"{config['steps']}, {config['batch_size']}",
+                f"{tcm.weight:g} * TCM({margins})",
+                f"{cell.steps}, {cell.batch_size}",
                 ", ".join(map(str, one.pairs)),
             )
         )
-    return Table(("comparison", "TCM", "steps, batch size", "seeds"), rows)
-
-
-_IN_TABLE = frozenset(
-    ("dataset", "backbone", "loss", "tcm", "steps", "batch_size", "seed")
-)
+    return table(("comparison", "TCM", "steps, batch size", "seeds"), rows)
 
 
 def _common_settings(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Everything else that a run was told, by network where that makes a difference."""
-    configs = [one.example.config for one in comparisons]
-    for name in dict.fromkeys(name for config in configs for name in config):
-        if name in _IN_TABLE:
+    """How the networks are trained, by network where that makes a difference."""
+    recipes = [one.example.cell.recipe for one in comparisons]
+    for field in dataclasses.fields(Recipe) if recipes else ():
+        name = field.name
+        if name == "backbone":
             continue
         by_network: dict[str, dict[str, None]] = {}
-        for config in configs:
-            values = by_network.setdefault(config["backbone"], {})
-            values[str(config.get(name))] = None
+        for recipe in recipes:
+            values = by_network.setdefault(recipe.backbone, {})
+            values[str(getattr(recipe, name))] = None
         texts = {network: ", ".join(values) for network, values in by_network.items()}
         if len(set(texts.values())) == 1:
             yield f"{name}: {next(iter(texts.values()))}"
@@ -399,26 +394,26 @@ def _time_lines(records: Sequence[RunRecord], summary: PartSummary) -> Iterator[
 # ----------------------------------------------------------------------- completeness
 
 
-def _completeness_blocks(parts: Mapping[str, PartSummary]) -> Iterator[Block]:
-    yield Heading("Completeness")
-    lines = []
+def _completeness_blocks(parts: Mapping[str, PartSummary]) -> Iterator[Markdown]:
+    yield heading("Completeness")
+    found = []
     for part, summary in parts.items():
-        lines += [f"missing from the {part}: {run}" for run in summary.missing]
-        lines += [
+        found += [f"missing from the {part}: {run}" for run in summary.missing]
+        found += [
             f"not used, for want of its partner: {record.path.name}"
             for record in summary.unused
         ]
-        lines += [
+        found += [
             f"{before.path.name} and {after.path.name} come from different versions or "
             "backends"
             for one in summary.comparisons
             for before, after in one.pairs.values()
             if (before.versions, before.backend) != (after.versions, after.backend)
         ]
-    if lines:
-        yield Bullets(lines)
+    if found:
+        yield bullets(found)
     else:
-        yield Paragraph(
+        yield paragraph(
             "Every combination of the data sets, networks, base losses and seeds that "
             "occur was run, without TCM and with it."
         )
@@ -427,17 +422,18 @@ def _completeness_blocks(parts: Mapping[str, PartSummary]) -> Iterator[Block]:
 # ---------------------------------------------------------------------------- figures
 
 
-def _trade_off_blocks(summary: PartSummary, images: pathlib.Path) -> Iterator[Block]:
-    yield Heading("Choice of the weight, on held-out training classes")
+def _trade_off_blocks(summary: PartSummary, images: Path) -> Iterator[Markdown]:
+    yield heading("Choice of the weight, on held-out training classes")
     comparisons = summary.comparisons
     if not comparisons:
-        yield Paragraph("Left out: there is no pair of tuning runs.")
+        yield paragraph("Left out: there is no pair of tuning runs.")
         return
-    path = _save(plot_trade_off(comparisons), images / "study_trade_off.png")
-    yield Figure(
-        path, "Change of OPIS against change of R@1, for each base loss and weight"
+    yield _figure(
+        plot_trade_off(comparisons),
+        images / "study_trade_off.png",
+        "Change of OPIS against change of R@1, for each base loss and weight",
     )
-    yield Paragraph(
+    yield paragraph(
         "Changes by TCM on training classes that were held out of the training. Small "
         "markers are data sets and networks, large ones their means; the test classes "
         "had no part in it. In the table, the change of R@1 in points, and below it "
@@ -446,9 +442,9 @@ def _trade_off_blocks(summary: PartSummary, images: pathlib.Path) -> Iterator[Bl
     yield _trade_off_table(comparisons)
 
 
-def _trade_off_table(comparisons: Sequence[Comparison]) -> Table:
-    weights = sorted({one.weight for one in comparisons})
-    rows: list[list[Cell]] = []
+def _trade_off_table(comparisons: Sequence[Comparison]) -> Markdown:
+    weights = sorted({one.tcm.weight for one in comparisons})
+    rows: list[list[str]] = []
     for loss in sorted({one.setting.loss for one in comparisons}):
         of_loss = [one for one in comparisons if one.setting.loss == loss]
         settings = dict.fromkeys(_without_weight(one) for one in of_loss)
@@ -457,7 +453,7 @@ def _trade_off_table(comparisons: Sequence[Comparison]) -> Table:
             rows.append([str(setting), *_weight_cells(here, weights)])
         if len(settings) > 1:
             rows.append([f"{loss}, mean", *_weight_cells(of_loss, weights)])
-    return Table(("comparison", *(f"weight {w:g}" for w in weights)), rows)
+    return table(("comparison", *(f"weight {w:g}" for w in weights)), rows)
 
 
 def _without_weight(comparison: Comparison) -> Setting:
@@ -466,50 +462,50 @@ def _without_weight(comparison: Comparison) -> Setting:
 
 def _weight_cells(
     comparisons: Sequence[Comparison], weights: Sequence[float]
-) -> Iterator[Cell]:
+) -> Iterator[str]:
     for weight in weights:
-        chosen = [one for one in comparisons if one.weight == weight]
+        chosen = [one for one in comparisons if one.tcm.weight == weight]
         if not chosen:
             yield "-"
             continue
         recall, opis = mean_change(chosen)
-        yield (
-            Line(f"{100 * recall:+.2f}", RECALL.tone(recall)),
-            Line(f"{opis:+.1%}", OPIS.tone(opis)),
+        yield lines(
+            toned(f"{100 * recall:+.2f}", RECALL.tone(recall)),
+            toned(f"{opis:+.1%}", OPIS.tone(opis)),
         )
 
 
-def _utility_blocks(summary: PartSummary, images: pathlib.Path) -> Iterator[Block]:
+def _utility_blocks(summary: PartSummary, images: Path) -> Iterator[Markdown]:
     from keras_tcm.visualization import plot_utility_comparison
 
-    yield Heading("Utility of the classes before and after")
+    yield heading("Utility of the classes before and after")
     if not summary.comparisons:
-        yield Paragraph("Left out: there is no pair of comparison runs.")
+        yield paragraph("Left out: there is no pair of comparison runs.")
         return
     one = representative(summary.comparisons)
     seed = min(one.pairs)
     before, after = (record.evaluation() for record in one.pairs[seed])
-    figure = plot_utility_comparison({"without TCM": before, "with TCM": after})
-    yield Figure(
-        _save(figure, images / "study_utility.png"),
+    yield _figure(
+        plot_utility_comparison({"without TCM": before, "with TCM": after}),
+        images / "study_utility.png",
         "Utility of each test class against the distance threshold, without and with "
         "TCM",
     )
-    yield Paragraph(
+    yield paragraph(
         f"{one.setting}, seed {seed}: the comparison with the median relative change "
         "of OPIS."
     )
 
 
 def _consistency_blocks(
-    summary: PartSummary, measures: Sequence[Measure], images: pathlib.Path
-) -> Iterator[Block]:
+    summary: PartSummary, measures: Sequence[Measure], images: Path
+) -> Iterator[Markdown]:
     from keras_tcm.visualization import ConsistencyPoint, plot_consistency
 
-    yield Heading("Consistency against recognition, over losses and batch sizes")
+    yield heading("Consistency against recognition, over losses and batch sizes")
     comparisons = summary.comparisons
     if not comparisons:
-        yield Paragraph("Left out: there is no pair of sweep runs.")
+        yield paragraph("Left out: there is no pair of sweep runs.")
         return
     groups: dict[tuple[str, str], list[Comparison]] = {}
     for one in comparisons:
@@ -524,12 +520,13 @@ def _consistency_blocks(
         ax = plot_consistency(points)
         ax.set_title(f"{dataset}, {backbone}", parse_math=False)
         suffix = "" if len(groups) == 1 else f"_{number}"
-        yield Figure(
-            _save(ax.figure, images / f"study_consistency{suffix}.png"),
+        yield _figure(
+            ax.figure,
+            images / f"study_consistency{suffix}.png",
             "OPIS against recognition error, for each base loss and batch size, "
             "without and with TCM",
         )
-    yield Paragraph("Means over seeds, on the test classes; * and brackets as above.")
+    yield paragraph("Means over seeds, on the test classes; * and brackets as above.")
     yield from _change_blocks(comparisons, measures)
 
 
@@ -541,9 +538,6 @@ def _two_models(comparison: Comparison) -> list[tuple[bool, float, float]]:
     ]
 
 
-def _save(figure: Any, path: pathlib.Path) -> pathlib.Path:
-    import matplotlib.pyplot as plt
-
-    figure.savefig(path, dpi=_DPI)
-    plt.close(figure)
-    return path
+def _figure(drawn: Any, path: Path, description: str) -> Markdown:
+    save_figure(drawn, path)
+    return figure(f"{path.parent.name}/{path.name}", description)

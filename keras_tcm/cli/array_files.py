@@ -1,20 +1,47 @@
 """Embeddings and labels in files of NumPy's formats."""
 
+import argparse
 import functools
 import pathlib
 import stat
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_tcm.study.commands.common import UsageError, legible
+from keras_tcm.cli.messages import UsageError, legible
+from keras_tcm.evaluation.distance import from_cosine
 
 _NPY = b"\x93NUMPY"
 # The second begins an archive without members.
 _NPZ = (b"PK\x03\x04", b"PK\x05\x06")
 # Of so many arrays in an archive, a message gives the names.
 _MAX_NAMES = 10
+
+
+def read_models(args: argparse.Namespace) -> list[dict[str, np.ndarray]]:
+    """Read what the files of the command line hold of each model.
+
+    Warns of embeddings without a direction.
+
+    Args:
+        args: The files, and the distance.
+
+    Returns:
+        The arrays of each model: see `read_samples`.
+
+    Raises:
+        UsageError: As `read_samples` does.
+    """
+    galleries = args.gallery or [None] * len(args.files)
+    models = [
+        read_samples(file, args.labels, gallery, args.gallery_labels)
+        for file, gallery in zip(args.files, galleries, strict=True)
+    ]
+    for file, arrays in zip(args.files, models, strict=True):
+        _warn_of_zeros(file, arrays, args.distance)
+    return models
 
 
 def read_samples(
@@ -127,3 +154,27 @@ def _load(path: pathlib.Path, name: str, load: Callable[[], Any]) -> Any:
     if isinstance(loaded, bytes):
         raise UsageError(f"{legible(path)}: `{name}` is not an array")
     return loaded
+
+
+def _warn_of_zeros(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], distance: str
+) -> None:
+    """Warn of embeddings without a direction.
+
+    Args:
+        path: Where the samples come from.
+        arrays: Their embeddings, and those of the gallery, beside other arrays.
+        distance: The measure of distance.
+    """
+    for name in "embeddings", "gallery_embeddings":
+        x = arrays.get(name)
+        if x is None or x.ndim != 2 or x.dtype.kind not in "fiu":
+            continue
+        count = int(np.count_nonzero(~x.any(axis=1)))
+        if count:
+            warnings.warn(
+                f"{legible(path)}: {count:,} of {len(x):,} rows of `{name}` are all "
+                "zero: they are at distance "
+                f"{from_cosine(1.0, distance):.4g} from everything",
+                stacklevel=2,
+            )
