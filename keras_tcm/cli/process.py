@@ -13,6 +13,7 @@ from typing import Any
 from keras_tcm.cli.arguments import make_parser
 from keras_tcm.cli.messages import UsageError, in_words
 
+_COMMANDS = "keras_tcm.cli.commands"
 # Exit codes, as argparse and shells have them: see docs/command_line.md.
 _MISTAKE = 2
 _BY_SIGNAL = 128
@@ -63,14 +64,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         try:
             with _interrupts_end_at_once():
-                command = importlib.import_module(
-                    f"keras_tcm.cli.commands.{args.command}"
-                )
+                command = importlib.import_module(f"{_COMMANDS}.{args.command}")
         except ImportError as error:
             return _fail(error)
-        warnings.showwarning = lambda message, *_, **__: _show_warning(
-            in_words(message)
-        )
         try:
             command.run(args)
         except BrokenPipeError:
@@ -110,7 +106,7 @@ def _leave(number: int) -> None:
 
 
 def _show_warning(message: Warning | str, *where: Any, **rest: Any) -> None:
-    print(f"keras-tcm: warning: {message}", file=sys.stderr)
+    print(f"keras-tcm: warning: {in_words(message)}", file=sys.stderr)
 
 
 def _fail(message: object) -> int:

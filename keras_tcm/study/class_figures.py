@@ -13,7 +13,7 @@ from keras_tcm.evaluation.inputs import check_inputs
 from keras_tcm.evaluation.precision import full_precision
 from keras_tcm.ops.curves import mean_over_range, num_worst_classes
 
-# The FAR at which tables quote a threshold, and FRRs are compared.
+# The FAR at which models are compared by their FRR.
 FAR_TARGET = 0.01
 # FARs at which the classes' rates are known; between them they are interpolated. The
 # last point accepts everything, so that FAR and FRR cross.

@@ -129,12 +129,14 @@ class PartSummary:
     """What one part of a study says.
 
     Attributes:
+        part: Which one.
         comparisons: The settings with a pair, in order of their names.
         missing: Runs that the others lead one to expect, in words.
         unused: Runs without a partner.
         num_expected: Number of settings with and without a pair.
     """
 
+    part: str
     comparisons: list[Comparison]
     missing: list[str]
     unused: list[RunRecord]
@@ -195,6 +197,7 @@ def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
             comparisons.append(_compare(setting, pairs))
     runs = [*without.values(), *with_tcm.values()]
     return PartSummary(
+        part,
         comparisons,
         list(missing),
         [record for record in runs if record.path not in used],

@@ -21,6 +21,7 @@ from keras_tcm.datasets import glyphs
 from keras_tcm.study import demo, runner, training
 from keras_tcm.study.demo import DemoSettings, run_demo
 from keras_tcm.study.grid import TCMSetting
+from keras_tcm.study.pace import Pace, TooSlowError
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = ["MultiSimilarity", "MultiSimilarity + TCM"]
@@ -347,14 +348,14 @@ class Clock:
     def __init__(self, monkeypatch, seconds):
         self.now = 1000.0
         self.seconds = seconds
-        monkeypatch.setattr(demo.time, "monotonic", lambda: self.now)
-        on_train_batch_end = demo._Pace.on_train_batch_end
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        on_train_batch_end = Pace.on_train_batch_end
 
         def passing(pace, batch, logs=None):
             self.now += self.seconds(batch)
             on_train_batch_end(pace, batch, logs)
 
-        monkeypatch.setattr(demo._Pace, "on_train_batch_end", passing)
+        monkeypatch.setattr(Pace, "on_train_batch_end", passing)
 
 
 def fit(pace, steps):
@@ -375,7 +376,7 @@ def steady(start, seconds):
 
 def test_enough_time(monkeypatch, capsys):
     Clock(monkeypatch, steady(10.0, 0.2))
-    pace = demo._Pace(2, 60.0 * 20)
+    pace = Pace(2, 60.0 * 20)
     fit(pace, 2000)
     # 2 x (10 + 1999 x 0.2) seconds are 13.7 minutes.
     lines = capsys.readouterr().out.splitlines()
@@ -390,9 +391,9 @@ def test_enough_time(monkeypatch, capsys):
 
 def test_too_little_time(monkeypatch, capsys):
     clock = Clock(monkeypatch, steady(10.0, 0.5))
-    pace = demo._Pace(2, 60.0 * 20)
+    pace = Pace(2, 60.0 * 20)
     before = clock.now
-    with pytest.raises(demo._TooSlowError) as error:
+    with pytest.raises(TooSlowError) as error:
         fit(pace, 2000)
     # 10 s, 2 steps, and the 20 that were measured.
     spent = clock.now - before
@@ -414,13 +415,13 @@ def test_too_little_time(monkeypatch, capsys):
 
 def test_one_step_that_is_held_up_decides_nothing(monkeypatch):
     Clock(monkeypatch, lambda batch: 300.0 if batch == -990 else 0.2)
-    fit(demo._Pace(2, 60.0 * 20), 2000)
+    fit(Pace(2, 60.0 * 20), 2000)
 
 
 def test_a_very_slow_machine_is_not_measured_for_long(monkeypatch):
     clock = Clock(monkeypatch, steady(60.0, 40.0))
-    pace = demo._Pace(2, 60.0 * 20)
-    with pytest.raises(demo._TooSlowError) as error:
+    pace = Pace(2, 60.0 * 20)
+    with pytest.raises(TooSlowError) as error:
         fit(pace, 2000)
     assert clock.now == 1000 + 60 + 7 * 40
     assert error.value.steps == 40
@@ -428,7 +429,7 @@ def test_a_very_slow_machine_is_not_measured_for_long(monkeypatch):
 
 def test_steps_that_were_asked_for(monkeypatch):
     Clock(monkeypatch, steady(10.0, 9.0))
-    fit(demo._Pace(2, None), 2000)
+    fit(Pace(2, None), 2000)
 
 
 @pytest.mark.slow
@@ -436,7 +437,7 @@ def test_fewer_steps_give_what_so_many_steps_give(
     tmp_path, data_dir, in_this_process, monkeypatch, capsys
 ):
     monkeypatch.setattr(demo, "DEMO_STEPS", 40)
-    monkeypatch.setattr(demo, "_STEPS_UNIT", 8)
+    monkeypatch.setattr("keras_tcm.study.pace._STEPS_UNIT", 8)
     Clock(monkeypatch, lambda batch: 40.0)
     settings = DemoSettings("multi_similarity")
     # Of the 30 steps of 20 minutes 8 are measured, and 2 x 3 taken for the start.

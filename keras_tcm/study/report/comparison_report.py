@@ -4,7 +4,6 @@ import json
 import pathlib
 
 from keras_tcm.files import write_text
-from keras_tcm.study.class_figures import FAR_TARGET
 from keras_tcm.study.compare import ModelComparison
 from keras_tcm.study.report.document import (
     Markdown,
@@ -13,7 +12,7 @@ from keras_tcm.study.report.document import (
     table,
     without_tones,
 )
-from keras_tcm.study.report.evaluation_report import write_utility
+from keras_tcm.study.report.evaluation_report import FAR_TARGET, write_utility
 from keras_tcm.study.report.measure import OPIS, RECALL, Measure, epsilon_opis_measure
 
 _NOTE = (

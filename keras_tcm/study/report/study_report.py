@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ from keras_tcm.study.summary import (
     summarize,
 )
 from keras_tcm.study.training import Recipe
+from keras_tcm.visualization import (
+    ConsistencyPoint,
+    plot_consistency,
+    plot_utility_comparison,
+)
 
 TITLE = "Models with and without TCM"
 # A loss of R@1 up to it counts as none, in points.
@@ -64,6 +69,15 @@ _METHOD = (
     "tell how far the result depends on the seed, not on the choice of the test "
     "classes. With one seed there is no interval. * marks intervals that exclude zero. "
     "Arrows point where the value goes."
+)
+_COUNT_NOTES = (
+    "Better and worse go by the mean log ratio of OPIS and by the mean difference of "
+    "R@1; * counts intervals that exclude zero. By chance alone, one interval in 40 "
+    "would do so on either side.",
+    "The last column is the mean over comparisons of their mean differences (R@1, in "
+    "points) or log ratios (OPIS, as relative change), with a 95% interval over "
+    "comparisons. Comparisons share data sets and networks, so that they are less "
+    "independent than this interval takes them to be.",
 )
 _METHOD_IN_SHORT = (
     "Means over seeds without → with TCM (geometric for OPIS), and the change (of R@1 "
@@ -96,30 +110,58 @@ def write_study_report(directory: Path, out: Path) -> Markdown:
     images = out / "images"
     images.mkdir(parents=True, exist_ok=True)
     measures = (OPIS, epsilon_opis_measure(records[0].epsilon), RECALL)
-    blocks = (
-        heading(TITLE, 1),
-        *_finding_blocks(parts["comparison"], measures),
-        *_main_blocks(parts["comparison"], measures),
-        *_settings_blocks(records, parts["comparison"]),
-        *_completeness_blocks(parts),
-        *_trade_off_blocks(parts["tuning"], images),
-        *_utility_blocks(parts["comparison"], images),
-        *_consistency_blocks(parts["sweep"], measures, images),
+    comparison = parts["comparison"]
+    text = document(
+        (
+            heading(TITLE, 1),
+            *_findings(comparison.comparisons, measures),
+            *_section(
+                "Results on the test classes",
+                comparison,
+                lambda summary: _results(summary, measures),
+            ),
+            *_settings(records, comparison.comparisons),
+            *_completeness(parts),
+            *_section(
+                "Choice of the weight, on held-out training classes",
+                parts["tuning"],
+                lambda summary: _trade_off(summary.comparisons, images),
+            ),
+            *_section(
+                "Utility of the classes before and after",
+                comparison,
+                lambda summary: _utility(summary.comparisons, images),
+            ),
+            *_section(
+                "Consistency against recognition, over losses and batch sizes",
+                parts["sweep"],
+                lambda summary: _consistency(summary.comparisons, measures, images),
+            ),
+        )
     )
-    text = document(blocks)
     write_text(out / "study.md", without_tones(text))
     write_text(out / "study.html", to_html(TITLE, text, out))
-    return document(_brief_blocks(parts["comparison"], measures))
+    return document(_in_brief(comparison, measures))
+
+
+def _section(
+    title: str, summary: PartSummary, write: Callable[[PartSummary], Iterator[Markdown]]
+) -> Iterator[Markdown]:
+    """A section about the pairs of one part of the study, if there are any."""
+    yield heading(title)
+    if summary.comparisons:
+        yield from write(summary)
+    else:
+        yield paragraph(f"Left out: there is no pair of {summary.part} runs.")
 
 
 # ------------------------------------------------------------------- what was found
 
 
-def _finding_blocks(
-    summary: PartSummary, measures: Sequence[Measure]
+def _findings(
+    comparisons: Sequence[Comparison], measures: Sequence[Measure]
 ) -> Iterator[Markdown]:
     """The result in words."""
-    comparisons = summary.comparisons
     if comparisons:
         findings = [_finding(comparisons, measure) for measure in measures]
         yield bullets([*findings, _kept_recall(comparisons)])
@@ -183,21 +225,21 @@ def _over_comparisons(
 # ------------------------------------------------------------------------ main result
 
 
-def _main_blocks(
-    summary: PartSummary, measures: Sequence[Measure]
-) -> Iterator[Markdown]:
-    yield heading("Results on the test classes")
-    if not summary.comparisons:
-        yield paragraph("Left out: there is no pair of comparison runs.")
-        return
-    yield from _change_blocks(summary.comparisons, measures)
+def _results(summary: PartSummary, measures: Sequence[Measure]) -> Iterator[Markdown]:
+    yield from _changes(summary.comparisons, measures)
     yield paragraph(_METHOD)
     yield heading("In how many of the comparisons")
     yield _count_table(summary.comparisons, measures)
-    yield bullets(_count_notes(summary))
+    notes = list(_COUNT_NOTES)
+    if summary.num_expected > len(summary.comparisons):
+        notes.append(
+            f"{len(summary.comparisons)} of {summary.num_expected} comparisons have a "
+            "pair of runs; the others are not in these counts."
+        )
+    yield bullets(notes)
 
 
-def _change_blocks(
+def _changes(
     comparisons: Sequence[Comparison], measures: Sequence[Measure]
 ) -> Iterator[Markdown]:
     """A table for each measure: one of all would be too wide for many screens."""
@@ -209,9 +251,7 @@ def _change_blocks(
         )
 
 
-def _brief_blocks(
-    summary: PartSummary, measures: Sequence[Measure]
-) -> Iterator[Markdown]:
+def _in_brief(summary: PartSummary, measures: Sequence[Measure]) -> Iterator[Markdown]:
     """The main result in 80 columns."""
     if not summary.comparisons:
         yield paragraph("There is no pair of comparison runs.")
@@ -220,7 +260,7 @@ def _brief_blocks(
         ("comparison", *(measure.heading for measure in measures)),
         [
             (
-                lines(*_names(one)),
+                lines(one.setting.dataset, one.setting.backbone, one.setting.loss),
                 *(lines(*_change(one, measure, is_brief=True)) for measure in measures),
             )
             for one in summary.comparisons
@@ -231,11 +271,6 @@ def _brief_blocks(
     yield paragraph(_kept_recall(summary.comparisons))
     if summary.missing or summary.unused:
         yield paragraph("Some runs are missing or without a partner: see the report.")
-
-
-def _names(comparison: Comparison) -> tuple[str, str, str]:
-    setting = comparison.setting
-    return setting.dataset, setting.backbone, setting.loss
 
 
 def _change(
@@ -249,8 +284,7 @@ def _change(
     else:
         without, with_tcm = change.without, change.with_tcm
         difference = measure.difference(change.difference, is_brief)
-    values = f"{measure.format(without)} → {measure.format(with_tcm)}"
-    return values, difference
+    return f"{measure.format(without)} → {measure.format(with_tcm)}", difference
 
 
 def _count_table(
@@ -259,87 +293,55 @@ def _count_table(
     rows: list[list[str]] = []
     for measure in measures:
         count, pooled = _over_comparisons(comparisons, measure)
-        total, sure = len(comparisons), count.with_interval
         write = measure.relative if measure.is_ratio else measure.difference
-        rows.append(
-            [
-                measure.title,
-                _counts(count.better, total, count.surely_better, sure, "better"),
-                _counts(count.worse, total, count.surely_worse, sure, "worse"),
-                write(pooled),
-            ]
-        )
+        row = [measure.title]
+        for number, sure, tone in (
+            (count.better, count.surely_better, "better"),
+            (count.worse, count.surely_worse, "worse"),
+        ):
+            texts = [toned(f"{number} of {len(comparisons)}", tone if number else "")]
+            if count.with_interval:
+                text = f"{sure} of {count.with_interval} *"
+                texts.append(toned(text, tone if sure else ""))
+            row.append(lines(*texts))
+        rows.append([*row, write(pooled)])
     return table(("", "better", "worse", "mean change"), rows)
-
-
-def _counts(
-    number: int, total: int, sure_number: int, sure_total: int, tone: str
-) -> Markdown:
-    counts = [toned(f"{number} of {total}", tone if number else "")]
-    if sure_total:
-        sure = f"{sure_number} of {sure_total} *"
-        counts.append(toned(sure, tone if sure_number else ""))
-    return lines(*counts)
-
-
-def _count_notes(summary: PartSummary) -> Iterator[str]:
-    yield (
-        "Better and worse go by the mean log ratio of OPIS and by the mean difference "
-        "of R@1; * counts intervals that exclude zero. By chance alone, one interval "
-        "in 40 would do so on either side."
-    )
-    yield (
-        "The last column is the mean over comparisons of their mean differences (R@1, "
-        "in points) or log ratios (OPIS, as relative change), with a 95% interval over "
-        "comparisons. Comparisons share data sets and networks, so that they are less "
-        "independent than this interval takes them to be."
-    )
-    if summary.num_expected > len(summary.comparisons):
-        yield (
-            f"{len(summary.comparisons)} of {summary.num_expected} comparisons have a "
-            "pair of runs; the others are not in these counts."
-        )
 
 
 # --------------------------------------------------------------------------- settings
 
 
-def _settings_blocks(
-    records: Sequence[RunRecord], summary: PartSummary
+def _settings(
+    records: Sequence[RunRecord], comparisons: Sequence[Comparison]
 ) -> Iterator[Markdown]:
     yield heading("Settings")
-    if summary.comparisons:
-        yield _settings_table(summary.comparisons)
+    if comparisons:
+        rows = []
+        for one in comparisons:
+            cell, tcm = one.example.cell, one.tcm
+            margins = f"{tcm.positive_margin:g}, {tcm.negative_margin:g}"
+            rows.append(
+                (
+                    str(one.setting),
+                    f"{tcm.weight:g} * TCM({margins})",
+                    f"{cell.steps}, {cell.batch_size}",
+                    ", ".join(map(str, one.pairs)),
+                )
+            )
+        yield table(("comparison", "TCM", "steps, batch size", "seeds"), rows)
     yield bullets(
         [
-            *_common_settings(summary.comparisons),
+            *_recipe_lines([one.example.cell.recipe for one in comparisons]),
             f"backend: {_counted(record.backend for record in records)}",
-            *_version_lines(records),
+            f"versions: {_versions(records)}",
             f"machine: {_counted(record.machine for record in records)}",
-            *_time_lines(records, summary),
+            *_time_lines(records, comparisons),
         ]
     )
 
 
-def _settings_table(comparisons: Sequence[Comparison]) -> Markdown:
-    rows = []
-    for one in comparisons:
-        cell, tcm = one.example.cell, one.tcm
-        margins = f"{tcm.positive_margin:g}, {tcm.negative_margin:g}"
-        rows.append(
-            (
-                str(one.setting),
-                f"{tcm.weight:g} * TCM({margins})",
-                f"{cell.steps}, {cell.batch_size}",
-                ", ".join(map(str, one.pairs)),
-            )
-        )
-    return table(("comparison", "TCM", "steps, batch size", "seeds"), rows)
-
-
-def _common_settings(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _recipe_lines(recipes: Sequence[Recipe]) -> Iterator[str]:
     """How the networks are trained, by network where that makes a difference."""
-    recipes = [one.example.cell.recipe for one in comparisons]
     for field in dataclasses.fields(Recipe) if recipes else ():
         name = field.name
         if name == "backbone":
@@ -356,13 +358,12 @@ def _common_settings(comparisons: Sequence[Comparison]) -> Iterator[str]:
             yield f"{name}: {', '.join(each)}"
 
 
-def _version_lines(records: Sequence[RunRecord]) -> Iterator[str]:
+def _versions(records: Sequence[RunRecord]) -> str:
     versions: dict[str, list[str]] = {}
     for record in records:
         for name, version in record.versions.items():
             versions.setdefault(name, []).append(str(version))
-    texts = (f"{name} {_counted(found)}" for name, found in versions.items())
-    yield f"versions: {', '.join(texts)}"
+    return ", ".join(f"{name} {_counted(found)}" for name, found in versions.items())
 
 
 def _counted(values: Iterable[str]) -> str:
@@ -373,13 +374,15 @@ def _counted(values: Iterable[str]) -> str:
     return " / ".join(f"{value} ({count} runs)" for value, count in counts.items())
 
 
-def _time_lines(records: Sequence[RunRecord], summary: PartSummary) -> Iterator[str]:
+def _time_lines(
+    records: Sequence[RunRecord], comparisons: Sequence[Comparison]
+) -> Iterator[str]:
     seconds = [record.seconds for record in records]
     yield (
         f"{len(records)} runs, {sum(seconds) / 3600:.2f} hours of training in all, "
         f"{statistics.mean(seconds):.1f} s on average"
     )
-    pairs = [pair for one in summary.comparisons for pair in one.pairs.values()]
+    pairs = [pair for one in comparisons for pair in one.pairs.values()]
     if pairs:
         without, with_tcm = (
             statistics.mean(record.seconds for record in side)
@@ -394,7 +397,7 @@ def _time_lines(records: Sequence[RunRecord], summary: PartSummary) -> Iterator[
 # ----------------------------------------------------------------------- completeness
 
 
-def _completeness_blocks(parts: Mapping[str, PartSummary]) -> Iterator[Markdown]:
+def _completeness(parts: Mapping[str, PartSummary]) -> Iterator[Markdown]:
     yield heading("Completeness")
     found = []
     for part, summary in parts.items():
@@ -422,12 +425,7 @@ def _completeness_blocks(parts: Mapping[str, PartSummary]) -> Iterator[Markdown]
 # ---------------------------------------------------------------------------- figures
 
 
-def _trade_off_blocks(summary: PartSummary, images: Path) -> Iterator[Markdown]:
-    yield heading("Choice of the weight, on held-out training classes")
-    comparisons = summary.comparisons
-    if not comparisons:
-        yield paragraph("Left out: there is no pair of tuning runs.")
-        return
+def _trade_off(comparisons: Sequence[Comparison], images: Path) -> Iterator[Markdown]:
     yield _figure(
         plot_trade_off(comparisons),
         images / "study_trade_off.png",
@@ -475,14 +473,8 @@ def _weight_cells(
         )
 
 
-def _utility_blocks(summary: PartSummary, images: Path) -> Iterator[Markdown]:
-    from keras_tcm.visualization import plot_utility_comparison
-
-    yield heading("Utility of the classes before and after")
-    if not summary.comparisons:
-        yield paragraph("Left out: there is no pair of comparison runs.")
-        return
-    one = representative(summary.comparisons)
+def _utility(comparisons: Sequence[Comparison], images: Path) -> Iterator[Markdown]:
+    one = representative(comparisons)
     seed = min(one.pairs)
     before, after = (record.evaluation() for record in one.pairs[seed])
     yield _figure(
@@ -497,16 +489,9 @@ def _utility_blocks(summary: PartSummary, images: Path) -> Iterator[Markdown]:
     )
 
 
-def _consistency_blocks(
-    summary: PartSummary, measures: Sequence[Measure], images: Path
+def _consistency(
+    comparisons: Sequence[Comparison], measures: Sequence[Measure], images: Path
 ) -> Iterator[Markdown]:
-    from keras_tcm.visualization import ConsistencyPoint, plot_consistency
-
-    yield heading("Consistency against recognition, over losses and batch sizes")
-    comparisons = summary.comparisons
-    if not comparisons:
-        yield paragraph("Left out: there is no pair of sweep runs.")
-        return
     groups: dict[tuple[str, str], list[Comparison]] = {}
     for one in comparisons:
         groups.setdefault((one.setting.dataset, one.setting.backbone), []).append(one)
@@ -527,7 +512,7 @@ def _consistency_blocks(
             "without and with TCM",
         )
     yield paragraph("Means over seeds, on the test classes; * and brackets as above.")
-    yield from _change_blocks(comparisons, measures)
+    yield from _changes(comparisons, measures)
 
 
 def _two_models(comparison: Comparison) -> list[tuple[bool, float, float]]:
