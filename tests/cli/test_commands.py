@@ -2,37 +2,28 @@
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import pathlib
 import pickle
 import signal
-import subprocess
 import sys
 import time
 import zipfile
 
-import keras
 import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from processes import end, finish, start, wait_until
 from study_runs import measures, pair, write_runs
 
-import keras_tcm
 from keras_tcm import Evaluation, cli, evaluate_embeddings
 from keras_tcm.cli.commands import study, toy
 from keras_tcm.cli.messages import legible
 from keras_tcm.study import TCMSetting
 from keras_tcm.study.run_record import read_run
-
-REPOSITORY = pathlib.Path(keras_tcm.__file__).parents[1]
-COMMAND = [sys.executable, "-m", "keras_tcm_command"]
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(REPOSITORY),
-    "KERAS_BACKEND": keras.backend.backend(),
-}
 
 
 def samples(num_classes=12, per_class=8, seed=0):
@@ -907,14 +898,8 @@ def test_file_in_the_way_of_the_study(tmp_path, capsys):
 # ----------------------------------------------------------------------- as a process
 
 
-def run_process(*arguments, **environment):
-    return subprocess.run(
-        COMMAND + [os.fspath(argument) for argument in arguments],
-        env=ENVIRONMENT | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+def start_command(*arguments, **environment):
+    return start("-m", "keras_tcm_command", *arguments, **environment)
 
 
 def own_lines(errors):
@@ -925,100 +910,90 @@ def own_lines(errors):
     ]
 
 
-def start_process(*arguments):
-    """A process whose group does not include that of the tests."""
-    return subprocess.Popen(
-        COMMAND + [os.fspath(argument) for argument in arguments],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 @pytest.mark.slow
 def test_as_a_process(tmp_path):
     file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
-    done = run_process("evaluate", file, "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    check_output(tmp_path / "out", "a", evaluate_embeddings(X, Y))
+    # Figures go to files, whatever a notebook draws with.
+    environment = {"MPLBACKEND": "module://no_such_module_for_figures"}
+    environment |= {"PYTHONIOENCODING": "ascii", "COLUMNS": "40"}
+    out = tmp_path / "é"
+    output, _ = finish(start_command("evaluate", file, "--out", out, **environment))
+    assert output.isascii()
+    check_output(out, "a", evaluate_embeddings(X, Y))
 
 
 @pytest.mark.slow
 def test_mistake_as_a_process(tmp_path):
-    done = run_process("evaluate", tmp_path / "none.npz", "--out", tmp_path / "out")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    assert "none.npz" in done.stderr.strip().splitlines()[-1]
+    process = start_command("evaluate", tmp_path / "none.npz", "--out", tmp_path / "o")
+    output, errors = finish(process, 2)
+    assert output == ""
+    assert "Traceback" not in errors
+    assert "none.npz" in errors.strip().splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.fixture
+def run_main(monkeypatch):
+    """Runs the command as a process would, but in this one."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for name in "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL":
+        monkeypatch.setenv(name, "agg")
+
+    def run_main(*words):
+        monkeypatch.setattr(sys, "argv", ["keras-tcm", *map(str, words)])
+        return cli.main()
+
+    return run_main
+
+
 @pytest.mark.parametrize("columns", ["1", "40"])
-def test_terminal_that_is_narrow_and_knows_ascii_alone(tmp_path, columns):
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_terminal_that_is_narrow_and_knows_ascii_alone(
+    tmp_path, monkeypatch, run_main, command, columns
+):
     file = write(tmp_path / "Zoë 文字.npz", embeddings=X, labels=Y)
-    environment = {"PYTHONIOENCODING": "ascii", "COLUMNS": columns}
-    for command, files in ("evaluate", [file]), ("compare", [file, file]):
-        out = tmp_path / f"é {command}"
-        done = run_process(command, *files, "--out", out, **environment)
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
-        assert done.stdout.isascii()
-        assert f"{command}\n" in done.stdout
-        assert (out / "utility.png").exists()
+    out = tmp_path / f"é {command}"
+    buffer = io.BytesIO()
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
+    files = [file] * (2 if command == "compare" else 1)
+    assert run_main(command, *files, "--out", out) == 0
+    assert f"{command}\n" in buffer.getvalue().decode("ascii")
+    assert (out / "utility.png").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["-a.npz", os.fsdecode(b"a\xff\n.npz")])
-def test_unusual_names_as_a_process(tmp_path, name):
+def test_unusual_names_as_a_process(tmp_path, capsys, name):
     write(tmp_path / name, embeddings=X, labels=Y)
     out = tmp_path / f"out {name}"
-    done = run_process("evaluate", "--out", out, "--", tmp_path / name)
-    assert done.returncode == 0, done.stderr
-    *_, last = done.stdout.splitlines()
-    assert last == f"Written to {legible(out)}"
-    done = run_process("evaluate", "--out", out, "--", tmp_path / f"no {name}")
-    (line,) = own_lines(done.stderr)
-    assert legible(f"no {name}") in line
-
-
-@pytest.mark.slow
-def test_figures_go_to_files_whatever_a_notebook_draws_with(tmp_path):
-    file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
-    backend = "module://no_such_module_for_figures"
-    done = run_process("evaluate", file, "--out", tmp_path / "out", MPLBACKEND=backend)
-    assert done.returncode == 0, done.stderr
-    check_image(tmp_path / "out" / "utility.png")
+    words = ["evaluate", "--out", out, "--"]
+    output, _ = finish(start_command(*words, tmp_path / name))
+    assert output.splitlines()[-1] == f"Written to {legible(out)}"
+    check_mistake(capsys, run(*words, tmp_path / f"no {name}"), legible(f"no {name}"))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there are no such pipes")
 def test_reader_that_stops_reading(tmp_path):
     file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
-    process = start_process("evaluate", file, "--out", tmp_path / "out")
+    process = start_command("evaluate", file, "--out", tmp_path / "out")
     process.stdout.close()
     assert process.wait(600) == 141
     assert own_lines(process.stderr.read()) == []
     check_output(tmp_path / "out", "a", evaluate_embeddings(X, Y))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no such file")
-def test_output_that_cannot_be_written(tmp_path):
+def test_output_that_cannot_be_written(tmp_path, monkeypatch, capsys, run_main):
     file = write(tmp_path / "a.npz", embeddings=X, labels=Y)
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*COMMAND, "evaluate", file, "--out", tmp_path / "out"],
-            env=ENVIRONMENT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=600,
-        )
-    assert done.returncode == 2
-    assert "No space left" in done.stderr
-    assert "Traceback" not in done.stderr
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run_main("evaluate", file, "--out", tmp_path / "out") == 2
+        with contextlib.suppress(OSError):
+            full.close()
+    error = capsys.readouterr().err
+    assert error.startswith("keras-tcm: error: ")
+    assert "No space left" in error
 
 
 @pytest.mark.slow
@@ -1034,21 +1009,15 @@ def test_output_that_cannot_be_written(tmp_path):
 )
 def test_interrupted_study_ends_its_workers(tmp_path, send, number, code):
     options = ["--preset", "smoke", "--workers", "2", "--out", tmp_path / "out"]
-    process = start_process("study", *options)
+    process = start_command("study", *options)
     assert "runs, 0 of them finished" in process.stdout.readline()
     parent = psutil.Process(process.pid)
-    deadline = time.monotonic() + 600
-    while len(workers := spawned(parent)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: len(spawned(parent)) == 2, process)
     # Some of them are importing Keras, and some have begun.
     time.sleep(2)
-    send(process.pid, number)
-    _, errors = process.communicate(timeout=600)
+    errors = end(process, send, number)
     assert process.returncode == code
     assert own_lines(errors) == ["keras-tcm: interrupted"]
-    _, alive = psutil.wait_procs(workers, timeout=120)
-    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
     # Whole or not there.
     for path in (tmp_path / "out" / "runs").iterdir():
         read_run(path)
@@ -1062,7 +1031,7 @@ def spawned(process):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), KeyboardInterrupt(15)])
 @pytest.mark.parametrize("command", ["evaluate", "compare", "toy", "report", "study"])
-def test_interrupted_anywhere(tmp_path, capsys, monkeypatch, command, error):
+def test_interrupted_anywhere(tmp_path, capsys, monkeypatch, run_main, command, error):
     def interrupted(*arguments, **options):
         raise error
 
@@ -1074,17 +1043,13 @@ def test_interrupted_anywhere(tmp_path, capsys, monkeypatch, command, error):
         "study.run_study",
     ):
         monkeypatch.setattr(f"keras_tcm.cli.commands.{name}", interrupted)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    for name in "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL":
-        monkeypatch.setenv(name, "agg")
     file = str(write(tmp_path / "a.npz", embeddings=X, labels=Y))
     files = {"evaluate": [file], "compare": [file, file], "report": [str(tmp_path)]}
     words = [command, *files.get(command, ()), "--out", str(tmp_path / "out")]
     words += ["--preset", "smoke"] if command == "study" else []
-    monkeypatch.setattr(sys, "argv", ["keras-tcm", *words])
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as stop:
-        cli.main()
+        run_main(*words)
     assert stop.value.code == (143 if error.args else 130)
     assert capsys.readouterr().err == "keras-tcm: interrupted\n"
 

@@ -4,16 +4,12 @@ import concurrent.futures
 import contextlib
 import json
 import os
-import pathlib
-import signal
-import subprocess
-import sys
 import time
 
 import keras
 import numpy as np
-import psutil
 import pytest
+from processes import finish, interrupt, start, wait_until
 
 import keras_tcm
 from keras_tcm import Evaluation, cli
@@ -23,7 +19,6 @@ from keras_tcm.study.demo import DemoSettings, run_demo
 from keras_tcm.study.grid import TCMSetting
 from keras_tcm.study.pace import Pace, TooSlowError
 
-ROOT = pathlib.Path(__file__).parents[2]
 NAMES = ["MultiSimilarity", "MultiSimilarity + TCM"]
 
 
@@ -96,6 +91,8 @@ def without_training(in_this_process, monkeypatch):
 
     monkeypatch.setattr(runner, "train_embedding_model", train)
     monkeypatch.setattr(runner, "embed", embed)
+    # Collects garbage, of all tests.
+    monkeypatch.setattr(keras.utils, "clear_session", lambda: None)
     # Takes longer than everything else.
     monkeypatch.setattr(demo, "write_report", lambda *_, **__: None)
     return trained
@@ -207,59 +204,32 @@ def test_both_models_have_the_same_start(
 # ------------------------------------------------------------------------ going on
 
 
-def start(out, data_dir, *options):
-    command = [sys.executable, "-m", "keras_tcm_command", "demo", "--out", out]
-    return subprocess.Popen(
-        [*command, "--data-dir", data_dir, *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process):
-    output, errors = process.communicate(timeout=400)
-    assert process.returncode == 0, errors
-    return output
+def start_demo(out, data_dir):
+    options = ["--out", out, "--data-dir", data_dir, "--steps", "8"]
+    return start("-m", "keras_tcm_command", "demo", *options)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 def test_interrupted_and_started_again(tmp_path, data_dir):
     out = tmp_path / "out"
-    process = start(out, data_dir, "--steps", "24")
-    try:
-        deadline = time.monotonic() + 240
-        while not (first := list(out.glob("runs/*.json"))):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        processes = psutil.Process(process.pid).children(recursive=True)
-        # As the terminal does it: to the worker as well.
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode != 0
+    process = start_demo(out, data_dir)
+    (first,) = wait_until(lambda: list(out.glob("runs/*.json")), process)
+    errors = interrupt(process)
     assert errors.count("Traceback") <= 1, errors
-    _, alive = psutil.wait_procs(processes, timeout=30)
-    assert alive == []
-    (first,) = first
     assert first.name == "comparison-glyphs-resnet_small-smooth_ap-b128-none-seed0.json"
     before = first.stat().st_mtime_ns
     assert [path.name for path in out.glob("runs/*.json")] == [first.name]
     assert not (out / "results.json").exists()
 
-    output = finish(start(out, data_dir, "--steps", "24"))
+    output, _ = finish(start_demo(out, data_dir))
     assert "SmoothAP has been trained before" in output
-    assert "24 of 24" in output
+    assert "8 of 8" in output
     assert first.stat().st_mtime_ns == before
     assert all(path.suffix == ".json" for path in out.glob("runs/*"))
 
     undisturbed = tmp_path / "undisturbed"
-    finish(start(undisturbed, data_dir, "--steps", "24"))
+    finish(start_demo(undisturbed, data_dir))
     assert read_results(out)["results"] == read_results(undisturbed)["results"]
     for name in "smoothap.json", "smoothap_tcm.json", "table.md":
         assert (out / name).read_text() == (undisturbed / name).read_text()
