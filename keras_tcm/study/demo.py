@@ -123,7 +123,7 @@ def run_demo(
                 _train, missing, folder, settings, steps, data_dir, notes, limit
             ).result()
         for name, setting in missing.items():
-            finished[name] = read_run(_path(folder, settings.run(setting, steps)))
+            finished[name] = read_run(settings.run(setting, steps).path(folder))
     evaluations = {name: finished[name].evaluation() for name in models}
     write_report(
         out,
@@ -174,10 +174,6 @@ def _say(text: str) -> None:
 # -------------------------------------------------------------------- finished models
 
 
-def _path(folder: pathlib.Path, run: Run) -> pathlib.Path:
-    return folder / f"{run.name}.json"
-
-
 def _digest(data: tuple[tuple[np.ndarray, np.ndarray], ...]) -> str:
     digest = hashlib.sha256()
     for arrays in data:
@@ -203,7 +199,7 @@ def _finished(
     paths = set()
     for name, setting in models.items():
         run = settings.run(setting, steps)
-        path = _path(folder, run)
+        path = run.path(folder)
         paths.add(path)
         if not path.exists():
             continue
@@ -279,7 +275,7 @@ def _train(
         print(f"\n{name}", flush=True)
         while True:
             run = settings.run(setting, steps)
-            path = _path(folder, run)
+            path = run.path(folder)
             try:
                 do_run(run, path, data_dir, notes, [pace])
                 break

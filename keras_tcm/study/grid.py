@@ -1,6 +1,7 @@
 """What a study compares: data sets, networks, losses, seeds, with and without TCM."""
 
 import dataclasses
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -71,11 +72,15 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of the run's file, without its ending."""
+        """The name of the run, and of its file."""
         cell = self.cell
         tcm = "none" if self.tcm is None else f"tcm{self.tcm.weight:g}"
         words = (cell.dataset, cell.recipe.backbone, cell.loss, f"b{cell.batch_size}")
         return "-".join((self.part, *words, tcm, f"seed{self.seed}"))
+
+    def path(self, folder: pathlib.Path) -> pathlib.Path:
+        """Where the run's record is among others."""
+        return folder / f"{self.name}.json"
 
     def config(self) -> dict[str, Any]:
         """Return everything that the result depends on, ready for JSON."""

@@ -65,8 +65,11 @@ def run_study(
     if workers is None:
         workers = 1 if _has_accelerator() else os.cpu_count() or 1
     workers = check_integer("workers", workers, 1)
-    runner = _Runner(Path(out) / "runs", data_dir, workers)
-    choose = tune(preset, runner.run) if tcm is None else lambda cell: tcm
+    folder = Path(out) / "runs"
+    prepare_folder(folder)
+    data_dir = None if data_dir is None else str(data_dir)
+    do_runs = functools.partial(_do_runs, folder, data_dir, workers)
+    choose = tune(preset, do_runs) if tcm is None else lambda cell: tcm
     comparison = [
         Run("comparison", cell, setting, seed)
         # One seed after the other: a study that was cut short has whole ones.
@@ -79,51 +82,49 @@ def run_study(
         for cell in preset.sweep_cells()
         for setting in (None, choose(cell))
     ]
-    runner.run("comparison and sweep", comparison + sweep)
+    do_runs("comparison and sweep", comparison + sweep)
 
 
-class _Runner:
-    """Does runs in several processes, and tells how long it will take."""
+def _do_runs(
+    folder: Path, data_dir: str | None, workers: int, what: str, runs: Sequence[Run]
+) -> list[RunRecord]:
+    """Return the records of runs, after doing those that are missing.
 
-    def __init__(
-        self, folder: Path, data_dir: str | os.PathLike[str] | None, workers: int
-    ) -> None:
-        self._folder = folder
-        self._data_dir = None if data_dir is None else str(data_dir)
-        self._workers = workers
-        prepare_folder(folder)
-
-    def run(self, what: str, runs: Sequence[Run]) -> list[RunRecord]:
-        """Return the records of runs, after doing those that are missing."""
-        paths = {run: self._folder / f"{run.name}.json" for run in runs}
-        done = {run: read_done(path, run) for run, path in paths.items()}
-        missing = [run for run, record in done.items() if record is None]
-        print(
-            f"{what}: {len(runs)} runs, {len(runs) - len(missing)} of them finished",
-            flush=True,
-        )
-        start = time.monotonic()
-        number = 0
-        while number < len(missing):
-            # Backends do not give back all of the memory of a training, so processes
-            # are replaced now and then.
-            some = missing[number : number + RUNS_PER_PROCESS * self._workers]
-            with worker_processes(self._workers, _threads(self._workers)) as submit:
-                futures = {
-                    submit(do_run, run, paths[run], self._data_dir): run for run in some
-                }
-                for future in concurrent.futures.as_completed(futures):
-                    future.result()
-                    run = futures[future]
-                    number += 1
-                    record = done[run] = read_run(paths[run])
-                    rest = (time.monotonic() - start) / number * (len(missing) - number)
-                    print(
-                        f"[{number}/{len(missing)}] {run.name}: {record.in_short()}; "
-                        f"{rest / 60:.0f} min left",
-                        flush=True,
-                    )
-        return [done[run] for run in runs]  # type: ignore[misc]
+    Args:
+        folder: Where the records are.
+        data_dir: Folder of the data sets.
+        workers: Processes to train in.
+        what: What for, in words.
+        runs: The runs.
+    """
+    done = {run: read_done(run.path(folder), run) for run in runs}
+    missing = [run for run, record in done.items() if record is None]
+    print(
+        f"{what}: {len(runs)} runs, {len(runs) - len(missing)} of them finished",
+        flush=True,
+    )
+    start = time.monotonic()
+    number = 0
+    while number < len(missing):
+        # Backends do not give back all of the memory of a training, so processes are
+        # replaced now and then.
+        some = missing[number : number + RUNS_PER_PROCESS * workers]
+        with worker_processes(workers, _threads(workers)) as submit:
+            futures = {
+                submit(do_run, run, run.path(folder), data_dir): run for run in some
+            }
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                run = futures[future]
+                number += 1
+                record = done[run] = read_run(run.path(folder))
+                rest = (time.monotonic() - start) / number * (len(missing) - number)
+                print(
+                    f"[{number}/{len(missing)}] {run.name}: {record.in_short()}; "
+                    f"{rest / 60:.0f} min left",
+                    flush=True,
+                )
+    return [done[run] for run in runs]  # type: ignore[misc]
 
 
 def prepare_folder(folder: Path) -> None:

@@ -16,7 +16,8 @@ from keras_tcm.study.estimate import Estimate, mean_estimate
 from keras_tcm.study.grid import Run, TCMSetting
 from keras_tcm.study.run_record import RunRecord
 
-MEASURES = ("recall_at_1", "opis", "epsilon_opis")
+# And whether changes by a factor are what matters.
+MEASURES = {"recall_at_1": False, "opis": True, "epsilon_opis": True}
 
 # A pair: without TCM, with TCM.
 Pair = tuple[RunRecord, RunRecord]
@@ -56,46 +57,69 @@ class PairedChange:
     Attributes:
         without: Mean without TCM.
         with_tcm: Mean with TCM.
-        geometric_without: Geometric mean without TCM.
-        geometric_with_tcm: Geometric mean with TCM.
-        difference: Mean difference, with minus without.
-        log_ratio: Mean of `log(with / without)`.
+        change: Mean difference, with minus without; of ratios that of the logarithms.
+        is_ratio: Whether changes by a factor are what matters. Then the means are
+            geometric.
     """
 
     without: float
     with_tcm: float
-    geometric_without: float
-    geometric_with_tcm: float
-    difference: Estimate
-    log_ratio: Estimate
+    change: Estimate
+    is_ratio: bool
 
     @property
-    def relative(self) -> Estimate:
-        """Relative change of the geometric mean: `exp(log_ratio) - 1`."""
-        return self.log_ratio.map(math.expm1)
+    def shown(self) -> Estimate:
+        """The mean difference, or the relative change of the geometric mean."""
+        return self.change.map(math.expm1) if self.is_ratio else self.change
 
 
-def paired_change(without: Sequence[float], with_tcm: Sequence[float]) -> PairedChange:
+def paired_change(
+    without: Sequence[float], with_tcm: Sequence[float], is_ratio: bool
+) -> PairedChange:
     """Summarise the values of pairs.
 
     Args:
         without: Values without TCM, above 0.
         with_tcm: The paired values with TCM.
+        is_ratio: Whether changes by a factor are what matters. That suits scores that
+            are variances, as OPIS is: their errors grow with their size, and a change
+            by a factor means the same on every scale.
 
     Returns:
-        The changes, with 95% intervals if there are at least two pairs. That of the
-        log ratio suits scores that are variances, as OPIS is: their errors grow with
-        their size, and a change by a factor means the same on every scale.
+        The change, with a 95% interval if there are at least two pairs.
     """
     before, after = np.array(without), np.array(with_tcm)
+    if not is_ratio:
+        return PairedChange(
+            float(before.mean()),
+            float(after.mean()),
+            mean_estimate(after - before),
+            is_ratio,
+        )
+    before, after = np.log(before), np.log(after)
     return PairedChange(
-        without=float(before.mean()),
-        with_tcm=float(after.mean()),
-        geometric_without=float(np.exp(np.log(before).mean())),
-        geometric_with_tcm=float(np.exp(np.log(after).mean())),
-        difference=mean_estimate(after - before),
-        log_ratio=mean_estimate(np.log(after / before)),
+        math.exp(before.mean()),
+        math.exp(after.mean()),
+        mean_estimate(after - before),
+        is_ratio,
     )
+
+
+def paired_changes(pairs: Iterable[Pair]) -> dict[str, PairedChange]:
+    """Summarise each of `MEASURES`.
+
+    Args:
+        pairs: Runs without and with TCM.
+    """
+    without, with_tcm = zip(*pairs, strict=True)
+    return {
+        name: paired_change(
+            [record.measures[name] for record in without],
+            [record.measures[name] for record in with_tcm],
+            is_ratio,
+        )
+        for name, is_ratio in MEASURES.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,14 +264,7 @@ def _compare(setting: Setting, pairs: Mapping[int, Pair]) -> Comparison:
         expected = dataclasses.replace(example.run, seed=seed)
         _check_same(example, after, expected)
         _check_same(example, before, dataclasses.replace(expected, tcm=None))
-    changes = {
-        name: paired_change(
-            [before.measures[name] for before, _ in pairs.values()],
-            [after.measures[name] for _, after in pairs.values()],
-        )
-        for name in MEASURES
-    }
-    return Comparison(setting, pairs, changes)
+    return Comparison(setting, pairs, paired_changes(pairs.values()))
 
 
 def _check_same(example: RunRecord, record: RunRecord, expected: Run) -> None:
@@ -305,6 +322,6 @@ def representative(comparisons: Sequence[Comparison]) -> Comparison:
     """
     ordered = sorted(
         comparisons,
-        key=lambda one: (one.changes["opis"].log_ratio.value, str(one.setting)),
+        key=lambda one: (one.changes["opis"].change.value, str(one.setting)),
     )
     return ordered[(len(ordered) - 1) // 2]

@@ -9,6 +9,7 @@ import html
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
+from importlib import resources
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -16,30 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Green and red that are legible on white, and in most terminals.
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
-table { border-collapse: collapse; margin: 1rem 0; overflow-wrap: normal; }
-th, td { border-bottom: 1px solid #8886; padding: .35rem .8rem; text-align: left;
-  vertical-align: top; font-variant-numeric: tabular-nums; }
-th { border-bottom: 2px solid #888; }
-.better { color: #0a7a33; }
-.worse { color: #c0262d; }
-img { max-width: 100%; height: auto; }
-div { overflow-x: auto; }
-@media (max-width: 40rem) {
-  table { font-size: 13px; }
-  th, td { padding: .3rem .4rem; }
-}
-@media screen and (prefers-color-scheme: dark) {
-  body { color: #e6e9ed; background: #14181c; }
-  .better { color: #4cc38a; }
-  .worse { color: #ff8f8f; }
-  img { background: #fff; }
-}
-"""
 _TERMINAL_STYLES = {"better": "green", "worse": "red"}
 _SPAN = re.compile(r'<span class="(\w+)">|</span>')
 _READER = MarkdownIt("commonmark", {"html": True}).enable("table")
@@ -95,11 +72,7 @@ def bullets(items: Iterable[str]) -> Markdown:
 
 def _inside_a_line(text: str) -> str:
     """Escape what would begin another kind of block."""
-    return re.sub(r"^(?:[-+#=\[]|\d+(?=[.)]))", _escaped_start, plain(text))
-
-
-def _escaped_start(start: re.Match[str]) -> str:
-    return start[0] + "\\" if start[0].isdigit() else "\\" + start[0]
+    return re.sub(r"^(\d+(?=[.)](?:\s|$))|(?=[-+#=\[]))", r"\1\\", plain(text))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markdown:
@@ -158,10 +131,11 @@ def to_html(title: str, text: Markdown, folder: pathlib.Path) -> str:
     body = _READER.renderer.render(tokens, _READER.options, {})
     # Wide tables scroll. A text that contained these words has been escaped.
     body = body.replace("<table>", "<div><table>").replace("</table>", "</table></div>")
+    style = resources.files(__package__).joinpath("document.css").read_text("utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n"
+        f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n"
         f"</head>\n<body>\n{body}</body>\n</html>\n"
     )
 

@@ -17,7 +17,6 @@ class Measure:
         factor: Converts a value to the unit.
         decimals: Decimals in the unit.
         is_higher_better: Whether an increase is an improvement.
-        is_ratio: Whether changes by a factor are what matters, and not differences.
     """
 
     name: str
@@ -26,7 +25,6 @@ class Measure:
     factor: float
     decimals: int
     is_higher_better: bool = False
-    is_ratio: bool = False
 
     @property
     def heading(self) -> str:
@@ -84,10 +82,10 @@ def _arrow(change: float) -> str:
 PER_MILLE = "10⁻³"
 
 RECALL = Measure("recall_at_1", "R@1", "%", 100, 2, is_higher_better=True)
-OPIS = Measure("opis", "OPIS", PER_MILLE, 1000, 3, is_ratio=True)
+OPIS = Measure("opis", "OPIS", PER_MILLE, 1000, 3)
 
 
 def epsilon_opis_measure(epsilon: float) -> Measure:
     """Measure "epsilon-OPIS" of an epsilon."""
     title = f"{epsilon:.0%}-OPIS"
-    return Measure("epsilon_opis", title, PER_MILLE, 1000, 2, is_ratio=True)
+    return Measure("epsilon_opis", title, PER_MILLE, 1000, 2)

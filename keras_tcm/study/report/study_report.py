@@ -29,6 +29,7 @@ from keras_tcm.study.report.measure import OPIS, RECALL, Measure, epsilon_opis_m
 from keras_tcm.study.report.trade_off import mean_change, plot_trade_off
 from keras_tcm.study.run_record import RunRecord, read_runs
 from keras_tcm.study.summary import (
+    MEASURES,
     Comparison,
     Count,
     PartSummary,
@@ -187,7 +188,7 @@ def _kept_recall(comparisons: Sequence[Comparison]) -> str:
     lost = {
         one.setting: change
         for one in comparisons
-        if (change := one.changes[RECALL.name].difference.value)
+        if (change := one.changes[RECALL.name].change.value)
         < -_TOLERATED_LOSS / RECALL.factor
     }
     text = (
@@ -200,25 +201,20 @@ def _kept_recall(comparisons: Sequence[Comparison]) -> str:
 
 def _signed(measure: Measure, change: float) -> str:
     """A change in words: relative, or in points."""
-    if measure.is_ratio:
+    if MEASURES[measure.name]:
         return f"{change:+.1%}"
     return f"{measure.factor * change:+.{measure.decimals}f} points"
-
-
-def _decisive(comparison: Comparison, measure: Measure) -> Estimate:
-    change = comparison.changes[measure.name]
-    return change.log_ratio if measure.is_ratio else change.difference
 
 
 def _over_comparisons(
     comparisons: Sequence[Comparison], measure: Measure
 ) -> tuple[Count, Estimate]:
     """Count the changes of a measure, and estimate their mean."""
-    estimates = [_decisive(one, measure) for one in comparisons]
+    estimates = [one.changes[measure.name].change for one in comparisons]
     mean = mean_estimate([estimate.value for estimate in estimates])
     return (
         count_changes(estimates, measure.is_higher_better),
-        mean.map(math.expm1) if measure.is_ratio else mean,
+        mean.map(math.expm1) if MEASURES[measure.name] else mean,
     )
 
 
@@ -278,13 +274,13 @@ def _change(
 ) -> tuple[str, Markdown]:
     """Values without and with TCM, and their change."""
     change = comparison.changes[measure.name]
-    if measure.is_ratio:
-        without, with_tcm = change.geometric_without, change.geometric_with_tcm
-        difference = measure.relative(change.relative, is_brief)
-    else:
-        without, with_tcm = change.without, change.with_tcm
-        difference = measure.difference(change.difference, is_brief)
-    return f"{measure.format(without)} → {measure.format(with_tcm)}", difference
+    values = f"{measure.format(change.without)} → {measure.format(change.with_tcm)}"
+    return values, _written(measure, change.shown, is_brief)
+
+
+def _written(measure: Measure, change: Estimate, is_brief: bool = False) -> Markdown:
+    write = measure.relative if MEASURES[measure.name] else measure.difference
+    return write(change, is_brief)
 
 
 def _count_table(
@@ -293,7 +289,6 @@ def _count_table(
     rows: list[list[str]] = []
     for measure in measures:
         count, pooled = _over_comparisons(comparisons, measure)
-        write = measure.relative if measure.is_ratio else measure.difference
         row = [measure.title]
         for number, sure, tone in (
             (count.better, count.surely_better, "better"),
@@ -304,7 +299,7 @@ def _count_table(
                 text = f"{sure} of {count.with_interval} *"
                 texts.append(toned(text, tone if sure else ""))
             row.append(lines(*texts))
-        rows.append([*row, write(pooled)])
+        rows.append([*row, _written(measure, pooled)])
     return table(("", "better", "worse", "mean change"), rows)
 
 
@@ -518,8 +513,8 @@ def _consistency(
 def _two_models(comparison: Comparison) -> list[tuple[bool, float, float]]:
     recall, opis = comparison.changes["recall_at_1"], comparison.changes["opis"]
     return [
-        (False, recall.without, opis.geometric_without),
-        (True, recall.with_tcm, opis.geometric_with_tcm),
+        (False, recall.without, opis.without),
+        (True, recall.with_tcm, opis.with_tcm),
     ]
 
 

@@ -19,8 +19,8 @@ _COLUMNS = 3
 
 def mean_change(comparisons: Sequence[Comparison]) -> tuple[float, float]:
     """Mean change of R@1, and relative change of OPIS by the mean log ratio."""
-    recall = [one.changes["recall_at_1"].difference.value for one in comparisons]
-    log_ratio = [one.changes["opis"].log_ratio.value for one in comparisons]
+    recall = [one.changes["recall_at_1"].change.value for one in comparisons]
+    log_ratio = [one.changes["opis"].change.value for one in comparisons]
     return float(np.mean(recall)), math.expm1(np.mean(log_ratio))
 
 
