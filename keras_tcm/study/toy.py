@@ -17,14 +17,14 @@ from keras import layers
 import keras_tcm
 from keras_tcm import models
 from keras_tcm.data import ClassBalancedSampler
-from keras_tcm.datasets.digits import load_all
+from keras_tcm.datasets import digits
 from keras_tcm.evaluation import evaluate_embeddings
 from keras_tcm.files import write_text
 from keras_tcm.losses import TCM, ArcFace
 from keras_tcm.study.report.figures import save_figure
 from keras_tcm.study.training import NUM_EPOCHS, cosine_schedule
 from keras_tcm.validation import check_choice, check_integer
-from keras_tcm.visualization.circle import plot_circle
+from keras_tcm.visualization import plot_circle
 from keras_tcm.visualization.pyplot import pyplot
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -195,7 +195,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def _digits() -> tuple[Split, Split]:
-    images, labels = load_all()
+    images, labels = digits.load_all()
     rng = np.random.default_rng(_SPLIT_SEED)
     is_test = np.zeros(len(labels), bool)
     for label in range(NUM_CLASSES):

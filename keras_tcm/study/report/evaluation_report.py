@@ -11,6 +11,8 @@ from keras_tcm.evaluation import Evaluation, OperatingPoint
 from keras_tcm.files import replacing, write_text
 from keras_tcm.study.report.document import Markdown, table
 from keras_tcm.study.report.figures import save_figure
+from keras_tcm.visualization import plot_utility_comparison
+from keras_tcm.visualization.pyplot import pyplot
 
 # The FAR at which the tables quote a threshold.
 FAR_TARGET = 0.01
@@ -113,9 +115,6 @@ def write_utility(out: pathlib.Path, evaluations: Mapping[str, Evaluation]) -> N
         out: Folder to write to.
         evaluations: What to draw, by name.
     """
-    from keras_tcm.visualization import plot_utility_comparison
-    from keras_tcm.visualization.pyplot import pyplot
-
     path = out / "utility.png"
     try:
         pyplot()
