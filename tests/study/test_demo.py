@@ -9,7 +9,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from processes import finish, interrupt, start, wait_until
+from processes import interrupt, start, wait_until
 
 import keras_tcm
 from keras_tcm import Evaluation, cli
@@ -204,16 +204,12 @@ def test_both_models_have_the_same_start(
 # ------------------------------------------------------------------------ going on
 
 
-def start_demo(out, data_dir):
-    options = ["--out", out, "--data-dir", data_dir, "--steps", "8"]
-    return start("-m", "keras_tcm_command", "demo", *options)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
-def test_interrupted_and_started_again(tmp_path, data_dir):
+def test_interrupted_and_started_again(tmp_path, data_dir, capfd):
     out = tmp_path / "out"
-    process = start_demo(out, data_dir)
+    command = ["-m", "keras_tcm_command", "demo", "--steps", "8"]
+    process = start(*command, "--out", out, "--data-dir", data_dir)
     (first,) = wait_until(lambda: list(out.glob("runs/*.json")), process)
     errors = interrupt(process)
     assert errors.count("Traceback") <= 1, errors
@@ -222,14 +218,16 @@ def test_interrupted_and_started_again(tmp_path, data_dir):
     assert [path.name for path in out.glob("runs/*.json")] == [first.name]
     assert not (out / "results.json").exists()
 
-    output, _ = finish(start_demo(out, data_dir))
+    capfd.readouterr()
+    assert run(out, data_dir, "--steps", 8) == 0
+    output = capfd.readouterr().out
     assert "SmoothAP has been trained before" in output
     assert "8 of 8" in output
     assert first.stat().st_mtime_ns == before
     assert all(path.suffix == ".json" for path in out.glob("runs/*"))
 
     undisturbed = tmp_path / "undisturbed"
-    finish(start_demo(undisturbed, data_dir))
+    assert run(undisturbed, data_dir, "--steps", 8) == 0
     assert read_results(out)["results"] == read_results(undisturbed)["results"]
     for name in "smoothap.json", "smoothap_tcm.json", "table.md":
         assert (out / name).read_text() == (undisturbed / name).read_text()

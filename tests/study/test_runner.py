@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 import study_runs
-from processes import end, finish, start, wait_until
+from processes import end, start, wait_until
 
 from keras_tcm.study import runner
 from keras_tcm.study.grid import PRESETS, Cell, Run, TCMSetting
@@ -101,24 +101,22 @@ def test_run_on_image_files(tmp_path, monkeypatch):
 
 
 SCRIPT = """
-import sys
+import os, sys
 from keras_tcm.study.runner import run_study
 
+# Threads that wait for each other take long where other tests run.
+os.cpu_count = lambda: 1
 if __name__ == "__main__":
     run_study(sys.argv[1], "smoke", workers=1)
 """
 
 
-def start_study(folder, tmp_path):
-    script = tmp_path / "study.py"
-    script.write_text(SCRIPT)
-    return start(script, folder)
-
-
 @pytest.mark.slow
-def test_killed_and_resumed(tmp_path):
-    folder = tmp_path / "out"
-    process = start_study(folder, tmp_path)
+def test_killed_and_resumed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    folder, script = tmp_path / "out", tmp_path / "study.py"
+    script.write_text(SCRIPT)
+    process = start(script, folder)
     wait_until(lambda: len(list(folder.glob("runs/*.json"))) >= 2, process)
     # Nobody is left to write.
     end(process, os.kill, signal.SIGKILL)
@@ -128,7 +126,8 @@ def test_killed_and_resumed(tmp_path):
     for path in before:
         assert json.loads(path.read_text())["format"] == 1
 
-    output, _ = finish(start_study(folder, tmp_path))
+    runner.run_study(folder, "smoke", workers=1)
+    output = capsys.readouterr().out
     after = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*")}
     # 2 for the margins, 2 for the weight, 4 comparisons, 4 of the sweep.
     assert len(after) == 12
@@ -144,8 +143,8 @@ def test_killed_and_resumed(tmp_path):
     )
     first = json.loads(lost.read_text())
     lost.unlink()
-    output, errors = finish(start_study(folder, tmp_path))
-    assert output.count("min left") == 1, errors
+    runner.run_study(folder, "smoke", workers=1)
+    assert capsys.readouterr().out.count("min left") == 1
     second = json.loads(lost.read_text())
     for key in ("part", "config", "versions", "backend", "history", "evaluation"):
         assert first[key] == second[key], key
