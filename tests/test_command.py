@@ -13,7 +13,7 @@ import pytest
 
 import keras_tcm
 import keras_tcm_command
-from keras_tcm.evaluation.distance import DISTANCES
+from keras_tcm.evaluation import DISTANCES
 from keras_tcm.study import demo, grid, toy
 
 ROOT = pathlib.Path(keras_tcm.__file__).parents[1]

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from keras_tcm.class_names import ClassNames, names_of
-from keras_tcm.evaluation.error_rates import ErrorRates, encode_float32
-from keras_tcm.evaluation.evaluation import Evaluation
-from keras_tcm.ops.curves import mean_over_range, num_worst_classes
+from keras_tcm.evaluation import ErrorRates, Evaluation, encode_float32
+from keras_tcm.ops.curves import mean_over_range
 
 # The classes between these percentiles make the bands of the charts.
 _BAND = (5, 95)
@@ -40,14 +39,14 @@ def page_data(
         - `rates`: `thresholds`, `far`, `frr` of length `R`, their `far_band` and
           `frr_band` over the classes, and `per_class_far` and `per_class_frr`: base64
           of little-endian float32, shape `(R, C)`, so that one threshold's are
-          contiguous; or `null` where the evaluation has none;
+          contiguous;
         - `utility_curves`: `thresholds`, the `mean`, `worst` (mean of the worst
           classes) and `band` at each, and `lowest`, of all classes and thresholds;
         - `points`: `name` and `index` among `rates.thresholds` of operating points, of
           thresholds that were asked for, and of the equal error rate;
         - `num_operating_points`: how many of them are operating points.
     """
-    rates = evaluation.error_rates and _known_rates(evaluation, evaluation.error_rates)
+    rates = _known_rates(evaluation)
     total = evaluation.opis_per_class.sum()
     shares = [
         value / total if total > 0 else None
@@ -64,9 +63,9 @@ def page_data(
         "distance": evaluation.distance,
         "beta": evaluation.beta,
         "calibration_range": evaluation.calibration_range,
-        "rates": rates and _rates(rates),
+        "rates": _rates(rates),
         "utility_curves": _utility_curves(evaluation),
-        "points": rates and _points(evaluation, rates),
+        "points": _points(evaluation, rates),
         "num_operating_points": sum(
             point.resolved for point in evaluation.operating_points
         ),
@@ -78,8 +77,9 @@ def page_data(
     return text
 
 
-def _known_rates(evaluation: Evaluation, rates: ErrorRates) -> ErrorRates:
+def _known_rates(evaluation: Evaluation) -> ErrorRates:
     """Rates also at the thresholds that were asked for."""
+    rates = evaluation.error_rates
     if not evaluation.at_thresholds:
         return rates
     more = evaluation.rates_at([point.threshold for point in evaluation.at_thresholds])
@@ -108,13 +108,9 @@ def _rates(rates: ErrorRates) -> dict[str, Any]:
 
 
 def _utility_curves(evaluation: Evaluation) -> dict[str, Any]:
-    rates = evaluation.error_rates
-    thresholds, utility = evaluation.thresholds, evaluation.utility
-    if rates is not None:
-        thresholds, utility = rates.thresholds, rates.utility(evaluation.beta)
+    thresholds, utility = evaluation.utility_curves()
     # The worst classes are those of epsilon-OPIS, wherever the curves reach.
-    order = np.argsort(mean_over_range(evaluation.utility), kind="stable")
-    worst = order[: num_worst_classes(len(order), evaluation.epsilon)]
+    worst = evaluation.worst_classes(by="utility")
     return {
         "thresholds": thresholds.tolist(),
         "mean": utility.mean(axis=0).tolist(),

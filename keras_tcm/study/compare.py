@@ -1,25 +1,14 @@
-"""Two models on the same samples, with intervals for what differs."""
+"""What a comparison of two models looks like: tables and files."""
 
-import dataclasses
 import json
-import math
 import pathlib
-import statistics
-from typing import Any, Literal
 
-import numpy as np
-
-from keras_tcm.evaluation import Evaluation, UndefinedError
+from keras_tcm.evaluation import ModelComparison
 from keras_tcm.files import replacing
-from keras_tcm.study.class_figures import ClassFigures
 from keras_tcm.study.document import Block, Cell, Paragraph, Table, to_markdown
-from keras_tcm.study.estimate import CONFIDENCE, Estimate, student_t_quantile
 from keras_tcm.study.evaluation_report import FAR_TARGET, write_utility
 from keras_tcm.study.measure import OPIS, RECALL, Measure, epsilon_opis_measure
-from keras_tcm.validation import check_integer
 
-# Resamples that are drawn at a time, times classes.
-_CHUNK = 2**20
 _NOTE = (
     "Brackets are 95% intervals by a bootstrap over the {num_classes} classes, paired: "
     "each of {num_resamples} resamples draws the same classes for both models. They "
@@ -29,275 +18,39 @@ _NOTE = (
     "about 100 classes they are somewhat too narrow. * marks intervals that exclude "
     "zero."
 )
-# Errors that say which model they are about. Others of these kinds, such as that of a
-# text that cannot be decoded, are not made of a message alone.
-_KINDS = (UndefinedError, ValueError, TypeError)
 _MAP_AT_R = Measure("map_at_r", "mAP@R", "%", 100, 2, is_higher_better=True)
 _EER = Measure("eer", "EER", "%", 100, 2)
 _FRR = Measure("frr", f"FRR at FAR {FAR_TARGET:.0%}", "%", 100, 2)
 
 
-@dataclasses.dataclass(frozen=True)
-class MeasureChange:
-    """One measure of two models.
-
-    Attributes:
-        first: Its value for the first model.
-        second: Its value for the second.
-        difference: Second minus first, with its interval.
-        relative: Relative change from the first to the second, with its interval;
-            `None` where the first is 0. The interval is `None` where resamples of the
-            first are 0.
-    """
-
-    first: float
-    second: float
-    difference: Estimate
-    relative: Estimate | None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ModelComparison:
-    """What `compare_embeddings` found.
-
-    Attributes:
-        names: What the models are called.
-        first: Evaluation of the first model.
-        second: Evaluation of the second.
-        changes: By measure: `"recall_at_1"`, `"map_at_r"`, `"opis"`,
-            `"epsilon_opis"`, `"eer"`, and `"frr"` at a FAR of 1% unless the negative
-            pairs are too few to resolve that.
-        num_resamples: Resamples of the bootstrap.
-        seed: Its seed.
-    """
-
-    names: tuple[str, str]
-    first: Evaluation
-    second: Evaluation
-    changes: dict[str, MeasureChange]
-    num_resamples: int
-    seed: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the changes, and what they rest on, as JSON-ready values."""
-        return {
-            "format": "keras_tcm.ModelComparison",
-            "names": list(self.names),
-            "samples": self.first.num_samples,
-            "classes": len(self.first.classes),
-            "distance": self.first.distance,
-            "beta": self.first.beta,
-            "epsilon": self.first.epsilon,
-            "calibration_ranges": [
-                list(self.first.calibration_range),
-                list(self.second.calibration_range),
-            ],
-            "confidence": CONFIDENCE,
-            "num_resamples": self.num_resamples,
-            "seed": self.seed,
-            "changes": {
-                name: dataclasses.asdict(change)
-                for name, change in self.changes.items()
-            },
-        }
-
-    def blocks(self) -> list[Block]:
-        """Return a table of the changes, and what the intervals mean."""
-        worst = epsilon_opis_measure(self.first.epsilon)
-        measures = (RECALL, _MAP_AT_R, OPIS, worst, _EER, _FRR)
-        rows: list[tuple[Cell, ...]] = []
-        for measure in measures:
-            change = self.changes.get(measure.name)
-            direction = "higher" if measure.is_higher_better else "lower"
-            heading = f"{measure.heading}, {direction} is better"
-            if change is None:
-                rows.append((heading, "not resolved", "not resolved", "", ""))
-                continue
-            relative = change.relative
-            rows.append(
-                (
-                    heading,
-                    measure.format(change.first),
-                    measure.format(change.second),
-                    (measure.difference(change.difference),),
-                    "" if relative is None else (measure.relative(relative),),
-                )
+def comparison_blocks(comparison: ModelComparison) -> list[Block]:
+    """Return a table of the changes, and what the intervals mean."""
+    worst = epsilon_opis_measure(comparison.first.epsilon)
+    measures = (RECALL, _MAP_AT_R, OPIS, worst, _EER, _FRR)
+    rows: list[tuple[Cell, ...]] = []
+    for measure in measures:
+        change = comparison.changes.get(measure.name)
+        direction = "higher" if measure.is_higher_better else "lower"
+        heading = f"{measure.heading}, {direction} is better"
+        if change is None:
+            rows.append((heading, "not resolved", "not resolved", "", ""))
+            continue
+        relative = change.relative
+        rows.append(
+            (
+                heading,
+                measure.format(change.first),
+                measure.format(change.second),
+                (measure.difference(change.difference),),
+                "" if relative is None else (measure.relative(relative),),
             )
-        note = _NOTE.format(
-            num_classes=len(self.first.classes), num_resamples=self.num_resamples
         )
-        header = ("", *self.names, "difference", "relative change")
-        return [Table(header, rows), Paragraph(note)]
-
-
-def compare_embeddings(
-    first: Any,
-    second: Any,
-    labels: Any,
-    *,
-    first_gallery: Any = None,
-    second_gallery: Any = None,
-    gallery_labels: Any = None,
-    far_range: tuple[float, float] = (0.01, 0.1),
-    beta: float = 1.0,
-    epsilon: float = 0.1,
-    distance: Literal["cosine", "euclidean"] = "cosine",
-    gallery_includes_queries: bool = False,
-    names: tuple[str, str] = ("first", "second"),
-    num_resamples: int = 4000,
-    seed: int = 0,
-) -> ModelComparison:
-    """Compare two models by their embeddings of the same samples.
-
-    The intervals come from a paired cluster bootstrap: classes are drawn with
-    replacement, as many as there are, the same for both models; a class brings its
-    samples along, as queries. The limits are quantiles of the changes over resamples,
-    2.5% and 97.5% of them but for a correction for few classes, which makes intervals
-    as much wider as Student's t does for a mean. So they cover which classes happened
-    to be tested, with their samples: what another test set of as many classes of this
-    kind would say.
-
-    They do not cover the training (another seed gives another model). They take as
-    fixed the samples that each class is compared with, and so its FAR at a distance;
-    the calibration range of OPIS; and samples without a partner. The thresholds for a
-    FAR of 1% and for the EER are found anew in each resample, from the classes' rates
-    at some hundred distances.
-
-    With 60 classes or more, simulated intervals held the expected change in 88% to 96%
-    of the cases, with 200 in 93.5% to 96%; with 20 only in 83% to 93%.
-
-    Args:
-        first: Embeddings of the first model, shape `(n, d)`.
-        second: Embeddings of the second, shape `(n, e)`; `e` may differ from `d`.
-        labels: Labels of the samples, shape `(n,)`.
-        first_gallery: Gallery embeddings of the first model, shape `(m, d)`. Defaults
-            to `None`: every sample is compared with all others.
-        second_gallery: The same samples, embedded by the second, shape `(m, e)`.
-        gallery_labels: Labels of the gallery, shape `(m,)`.
-        far_range: As for `keras_tcm.evaluate_embeddings`, like the next four.
-        beta: Weight of the sensitivity in the utility. Defaults to 1.0.
-        epsilon: Share of classes that count as worst. Defaults to 0.1.
-        distance: `"cosine"` or `"euclidean"`. Defaults to `"cosine"`.
-        gallery_includes_queries: Whether the samples are in the gallery too. Defaults
-            to `False`.
-        names: Two names for the models. Defaults to `("first", "second")`.
-        num_resamples: Resamples, at least 100. Defaults to 4000.
-        seed: Seed of the resamples. Defaults to 0.
-
-    Returns:
-        A `ModelComparison`.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If shapes do not match, an argument is out of range, or a model
-            cannot be evaluated.
-
-    Example:
-
-    >>> from keras_tcm.study import compare_embeddings
-    >>> rng = np.random.default_rng(0)
-    >>> labels = np.repeat(np.arange(100), 8)
-    >>> coarse = rng.normal(size=(100, 16))[labels] + rng.normal(size=(800, 16))
-    >>> fine = rng.normal(size=(100, 32))[labels] + rng.normal(size=(800, 32))
-    >>> result = compare_embeddings(coarse, fine, labels)
-    >>> result.changes["recall_at_1"].difference.excludes_zero
-    True
-
-    Reference:
-        - Davison and Hinkley, *Bootstrap Methods and their Application*, 3.8
-        - [Hesterberg, 2015](https://arxiv.org/abs/1411.5279) (expanded percentiles)
-    """
-    num_resamples = check_integer("num_resamples", num_resamples, 100)
-    seed = check_integer("seed", seed, 0)
-    if names[0] == names[1]:
-        raise ValueError(f"`names` must differ. Received: names={names}")
-    figures = []
-    for name, x, gallery in zip(
-        names, (first, second), (first_gallery, second_gallery), strict=True
-    ):
-        try:
-            figures.append(
-                ClassFigures.of(
-                    x,
-                    labels,
-                    gallery,
-                    gallery_labels,
-                    far_range,
-                    beta,
-                    epsilon,
-                    distance,
-                    gallery_includes_queries,
-                )
-            )
-        except (ValueError, TypeError) as error:
-            kind = next(one for one in _KINDS if isinstance(error, one))
-            raise kind(f"{name}: {error}") from error
-    replicates = _resample(figures[0], figures[1], num_resamples, seed)
-    before, after = (one.measures() for one in figures)
-    tail = _tail(len(figures[0].hits))
-    changes = {
-        name: _change(before[name], after[name], *replicates[name], tail)
-        for name in before
-        if name in after
-    }
-    return ModelComparison(
-        names=names,
-        first=figures[0].evaluation,
-        second=figures[1].evaluation,
-        changes=changes,
-        num_resamples=num_resamples,
-        seed=seed,
+    note = _NOTE.format(
+        num_classes=len(comparison.first.classes),
+        num_resamples=comparison.num_resamples,
     )
-
-
-def _resample(
-    first: ClassFigures, second: ClassFigures, num_resamples: int, seed: int
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Values of both models in each resample, by measure."""
-    num_classes = len(first.hits)
-    rng = np.random.default_rng(seed)
-    chances = np.full(num_classes, 1.0 / num_classes)
-    chunk = max(1, _CHUNK // num_classes)
-    parts = []
-    for start in range(0, num_resamples, chunk):
-        size = min(chunk, num_resamples - start)
-        times = rng.multinomial(num_classes, chances, size=size)
-        parts.append((first.resampled(times), second.resampled(times)))
-    return {
-        name: (
-            np.concatenate([before[name] for before, _ in parts]),
-            np.concatenate([after[name] for _, after in parts]),
-        )
-        for name in parts[0][0].keys() & parts[0][1].keys()
-    }
-
-
-def _change(
-    first: float, second: float, before: np.ndarray, after: np.ndarray, tail: float
-) -> MeasureChange:
-    def estimate(value: float, replicates: np.ndarray) -> Estimate:
-        low, high = np.quantile(replicates, [tail, 1 - tail])
-        return Estimate(value, (float(low), float(high)))
-
-    relative = None
-    if first > 0:
-        relative = Estimate(second / first - 1, None)
-        if (before > 0).all():
-            relative = estimate(relative.value, after / before - 1)
-    return MeasureChange(
-        first, second, estimate(second - first, after - before), relative
-    )
-
-
-def _tail(num_classes: int) -> float:
-    """Share of the resamples beyond each limit.
-
-    The spread of resamples underestimates that of `num_classes` values, and is itself
-    uncertain: the normal quantile is enlarged as for a mean.
-    """
-    quantile = student_t_quantile((1 + CONFIDENCE) / 2, num_classes - 1)
-    quantile *= math.sqrt(num_classes / (num_classes - 1))
-    return statistics.NormalDist().cdf(-quantile)
+    header = ("", *comparison.names, "difference", "relative change")
+    return [Table(header, rows), Paragraph(note)]
 
 
 def write_comparison(out: pathlib.Path, comparison: ModelComparison) -> None:
@@ -311,7 +64,7 @@ def write_comparison(out: pathlib.Path, comparison: ModelComparison) -> None:
     files = {
         "compare.json": json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
         + "\n",
-        "table.md": to_markdown(comparison.blocks(), out),
+        "table.md": to_markdown(comparison_blocks(comparison), out),
     }
     for name, text in files.items():
         with replacing(out / name) as partial:

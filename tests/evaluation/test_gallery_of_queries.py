@@ -10,8 +10,10 @@ import relevance_oracle
 from test_evaluate_embeddings import assert_matches
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation import pair_walk, positive_pairs, same_samples
-from keras_tcm.evaluation.same_samples import find_queries
+from keras_tcm.evaluation._counting import positive_pairs
+from keras_tcm.evaluation._inputs import pair_space
+from keras_tcm.evaluation._inputs.pair_space import find_queries
+from keras_tcm.evaluation._walk import pair_walk
 from keras_tcm.relevance import ClassRelevance, HierarchyLevel, SharedLabel
 
 
@@ -300,7 +302,7 @@ def test_search(seed):
 
 
 def test_large_files_are_read_in_blocks(monkeypatch):
-    monkeypatch.setattr(same_samples, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(pair_space, "CHUNK_ROWS", 7)
     largest = []
 
     class Stored:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_tcm.evaluation.distance import from_cosine
+from keras_tcm.evaluation import from_cosine
 from keras_tcm.study.grid import TCMSetting
 from keras_tcm.validation import check_number
 from keras_tcm.visualization.pyplot import pyplot

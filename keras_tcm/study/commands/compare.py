@@ -4,6 +4,7 @@ import argparse
 
 import numpy as np
 
+from keras_tcm.evaluation import compare_embeddings
 from keras_tcm.labels import check_labels, encode_labels
 from keras_tcm.study.commands.array_files import read_samples
 from keras_tcm.study.commands.common import (
@@ -15,7 +16,7 @@ from keras_tcm.study.commands.common import (
     title_of,
     warn_of_zeros,
 )
-from keras_tcm.study.compare import compare_embeddings, write_comparison
+from keras_tcm.study.compare import comparison_blocks, write_comparison
 from keras_tcm.study.document import print_block
 
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         # Before anything is printed: whoever reads that may stop to.
         write_comparison(args.out, comparison)
     finally:
-        for block in comparison.blocks():
+        for block in comparison_blocks(comparison):
             print_block(block)
     print(f"Written to {legible(args.out)}")
 

@@ -3,17 +3,19 @@
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from keras_tcm.evaluation.distance import DISTANCES, from_cosine, to_cosine
-from keras_tcm.evaluation.distribution import (
+from keras_tcm.evaluation.distances import (
+    DISTANCES,
     NUM_STEPS,
     STEPS_PER_UNIT,
     TIE_STEPS,
-    Distribution,
+    Histogram,
     accepted_steps,
+    from_cosine,
+    to_cosine,
 )
 from keras_tcm.evaluation.errors import UndefinedError
 from keras_tcm.validation import (
@@ -37,7 +39,7 @@ class Thresholds:
             that takes more of them on a side; and the crossing.
         eer: The equal error rate.
         cuts: Largest distance in steps that each of `calibration`, then each of
-            `points`, then each of `between`, and then each of the definition's
+            `points`, then each of `between`, and then each of the criteria's
             `at_thresholds`, accepts.
     """
 
@@ -50,7 +52,7 @@ class Thresholds:
 
 
 @dataclasses.dataclass(frozen=True)
-class Definition:
+class Criteria:
     """What to measure: arguments of `evaluate_embeddings`."""
 
     far_range: tuple[float, float]
@@ -58,7 +60,7 @@ class Definition:
     calibration_range: tuple[float, float] | None
     beta: float
     epsilon: float
-    distance: str
+    distance: Literal["cosine", "euclidean"]
     num_thresholds: int
     far_targets: tuple[float, ...]
     at_thresholds: tuple[float, ...]
@@ -80,13 +82,13 @@ class Definition:
         """Largest distance in steps that each of `at_thresholds` accepts."""
         return self._cuts(np.array(self.at_thresholds))
 
-    def known_cuts(self, positive: Distribution) -> np.ndarray:
+    def known_cuts(self, positive: Histogram) -> np.ndarray:
         """Cuts of the calibration range, if the negative pairs do not determine it."""
         if self.needs_far_range:
             return np.zeros(0, np.int64)
         return self._cuts(np.linspace(*self._bounds(positive), self.num_thresholds))
 
-    def thresholds(self, positive: Distribution, negative: Distribution) -> Thresholds:
+    def thresholds(self, positive: Histogram, negative: Histogram) -> Thresholds:
         """Choose the thresholds from the distances of all pairs."""
         bounds = self._bounds(positive, negative)
         calibration = np.linspace(*bounds, self.num_thresholds)
@@ -118,7 +120,7 @@ class Definition:
         return accepted_steps(to_cosine(calibration, self.distance))
 
     def _bounds(
-        self, positive: Distribution, negative: Distribution | None = None
+        self, positive: Histogram, negative: Histogram | None = None
     ) -> tuple[float, float]:
         if self.calibration_range is not None:
             return self.calibration_range
@@ -134,7 +136,7 @@ class Definition:
         self,
         name: str,
         rates: tuple[float, float],
-        pairs: Distribution,
+        pairs: Histogram,
         shares: tuple[float, float],
     ) -> tuple[float, float]:
         """Quantiles of the pairs, as distances of the measure that was asked for."""
@@ -157,26 +159,34 @@ def _between(calibration: np.ndarray, points: list[float]) -> np.ndarray:
     """Distances from the calibration range out to the farthest points, without both."""
     low, high = calibration[0], calibration[-1]
     step = calibration[1] - low
-    parts = []
+    pieces = []
     for near, far in ((low, min([low, *points])), (high, max([high, *points]))):
-        # A narrow range does not ask for any number of thresholds beside it.
-        num_steps = min(math.ceil(abs(near - far) / step), len(calibration))
-        parts.append(np.linspace(near, far, num_steps + 1)[1:-1])
-    return np.concatenate(parts)
+        # A narrow range does not ask for any number of thresholds beside it; that of
+        # two neighbouring floats has steps of 0.
+        width, num_steps = abs(near - far), len(calibration)
+        if width < num_steps * step:
+            num_steps = math.ceil(width / step)
+        pieces.append(np.linspace(near, far, num_steps + 1)[1:-1])
+    return np.concatenate(pieces)
 
 
-def make_definition(
-    far_range: Any,
-    frr_range: Any,
-    calibration_range: Any,
-    beta: Any,
-    epsilon: Any,
-    distance: Any,
-    num_thresholds: Any,
-    far_targets: Any,
+def make_criteria(
+    far_range: Any = (0.01, 0.1),
+    frr_range: Any = None,
+    calibration_range: Any = None,
+    beta: Any = 1.0,
+    epsilon: Any = 0.1,
+    distance: Any = "cosine",
+    num_thresholds: Any = 101,
+    far_targets: Any = (0.001, 0.01, 0.1),
     at_thresholds: Any = (),
-) -> Definition:
-    """Check the arguments of `evaluate_embeddings` that say what to measure."""
+) -> Criteria:
+    """Check what to measure: arguments of `evaluate_embeddings`, and their defaults.
+
+    Raises:
+        TypeError: If one has the wrong type.
+        ValueError: If one is out of range, or two ranges are given.
+    """
     far_range = _check_far_range(far_range)
     if frr_range is not None and calibration_range is not None:
         raise ValueError(
@@ -188,7 +198,7 @@ def make_definition(
     if calibration_range is not None:
         calibration_range = check_range("calibration_range", calibration_range, 0, 2)
     check_choice("distance", distance, DISTANCES)
-    return Definition(
+    return Criteria(
         far_range,
         frr_range,
         calibration_range,
@@ -236,7 +246,7 @@ def check_several(name: str, values: Any, kind: str) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def equal_error(positive: Distribution, negative: Distribution) -> tuple[int, float]:
+def equal_error(positive: Histogram, negative: Histogram) -> tuple[int, float]:
     """The pair distance, in steps, where FAR and FRR are closest, and their mean."""
     # A stable sort merges two sorted runs in linear time.
     observed = np.sort(np.concatenate([positive.steps, negative.steps]), kind="stable")
@@ -248,7 +258,7 @@ def equal_error(positive: Distribution, negative: Distribution) -> tuple[int, fl
     return int(observed[nearest]), float((far[nearest] + frr[nearest]) / 2)
 
 
-def _operating_steps(negative: Distribution, target: float) -> int | None:
+def _operating_steps(negative: Histogram, target: float) -> int | None:
     """Threshold in steps with the largest FAR up to `target`, or `None`."""
     acceptable = math.floor(target * negative.size)
     # Floor of a rounded product: 0.29 * 100 is 28.999...

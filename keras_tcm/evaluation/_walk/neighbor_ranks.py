@@ -1,24 +1,53 @@
 """Ranks of the positives of each query among all of its candidates."""
 
+import dataclasses
+
 import numpy as np
 
-from keras_tcm.evaluation.distribution import STEPS_PER_UNIT
-from keras_tcm.evaluation.positive_pairs import PositiveGroup
+from keras_tcm.evaluation.distances import RANK_TIE_STEPS, STEPS_PER_UNIT
 
-# A negative this many steps farther than a positive still ranks before it: ties count
-# against the query, however the two products were rounded.
-RANK_TIE_STEPS = 1
+
+@dataclasses.dataclass(frozen=True)
+class PositiveLists:
+    """The distances of the positives of consecutive queries, a list for each.
+
+    Attributes:
+        start: First query.
+        stop: Query after the last.
+        offsets: Where each query's distances start, and their number: shape
+            `(stop - start + 1,)`.
+        steps: Distances in steps, increasing for each query; int32.
+    """
+
+    start: int
+    stop: int
+    offsets: np.ndarray
+    steps: np.ndarray
+
+    def part(self, first: int, last: int) -> "PositiveLists":
+        """Some consecutive queries alone, counted from the first of them."""
+        offsets = self.offsets[first : last + 1]
+        steps = self.steps[offsets[0] : offsets[-1]]
+        return PositiveLists(0, last - first, offsets - offsets[0], steps)
+
+    def reordered(self, order: np.ndarray) -> "PositiveLists":
+        """The same queries in another order."""
+        counts = np.diff(self.offsets)[order]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        shift = np.repeat(self.offsets[:-1][order] - offsets[:-1], counts)
+        steps = self.steps[np.arange(len(self.steps)) + shift]
+        return PositiveLists(self.start, self.stop, offsets, steps)
 
 
 class NeighborRanks:
-    """For each positive of a group of queries, how many negatives are nearer.
+    """For each positive of some queries, how many negatives are nearer.
 
     Only the ranks that matter are kept: a positive is given up once its rank
     exceeds both the number of positives and the largest k. What is still sought
     soon lies within a small reach, so that nearly all pairs are passed over.
 
     Args:
-        group: The positive pairs of the queries.
+        lists: The positives of the queries.
         largest_k: Ranks up to it are wanted.
 
     Attributes:
@@ -34,13 +63,13 @@ class NeighborRanks:
         reach: Smallest similarity at which a negative of each query can matter.
     """
 
-    def __init__(self, group: PositiveGroup, largest_k: int) -> None:
-        self.start, self.stop = group.start, group.stop
+    def __init__(self, lists: PositiveLists, largest_k: int) -> None:
+        self.start, self.stop = lists.start, lists.stop
         self.largest_k = largest_k
-        self._group = group
-        self.positives, self.offsets = group.steps, group.offsets
-        self.nearer = np.zeros(len(group.steps), np.int32)
-        self.live = np.diff(group.offsets).astype(np.int32)
+        self._lists = lists
+        self.positives, self.offsets = lists.steps, lists.offsets
+        self.nearer = np.zeros(len(lists.steps), np.int32)
+        self.live = np.diff(lists.offsets).astype(np.int32)
         self.seen = np.zeros(len(self.live), np.int32)
         self.limit = np.maximum(self.live, largest_k).astype(np.int32)
         self.reach = np.empty(len(self.live), np.float32)
@@ -57,9 +86,9 @@ class NeighborRanks:
         steps = farthest + RANK_TIE_STEPS + 0.75
         self.reach[queries] = 1.0 - steps / STEPS_PER_UNIT
 
-    def positives_of(self, queries: range) -> PositiveGroup:
-        """The positive pairs of some of the queries, which are then the first ones."""
-        return self._group.part(queries.start - self.start, queries.stop - self.start)
+    def positives_of(self, queries: range) -> PositiveLists:
+        """The positives of some of the queries, which are then the first ones."""
+        return self._lists.part(queries.start - self.start, queries.stop - self.start)
 
     def add(self, queries: range, nearer: np.ndarray, live: np.ndarray) -> None:
         """Add ranks of some queries among other candidates.

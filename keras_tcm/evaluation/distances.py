@@ -1,4 +1,4 @@
-"""Distances in steps, and how many pairs lie at each.
+"""Distances: two measures, steps in which they are compared, and counts of pairs.
 
 Distances are compared as integers: the cosine distance in steps of 2^-21 (4.8e-7),
 which is what float32 similarities resolve. A threshold accepts `TIE_STEPS` more
@@ -6,15 +6,32 @@ steps, so that pairs whose distances are equal fall on the same side of it howev
 the products were rounded.
 """
 
+import dataclasses
 import math
 
 import numpy as np
 
+DISTANCES = ("cosine", "euclidean")
 STEPS_PER_UNIT = 2**21
 NUM_STEPS = 2 * STEPS_PER_UNIT + 1
 TIE_STEPS = 2
+# A negative this many steps farther than a positive still ranks before it: ties count
+# against the query, however the two products were rounded.
+RANK_TIE_STEPS = 1
 # A distance that comes from steps, say by way of a square root, finds back to them.
 _ROUNDING = 1e-6
+
+
+def from_cosine(values: np.ndarray | float, distance: str) -> np.ndarray:
+    """Convert cosine distances `1 - s` to the named measure."""
+    values = np.asarray(values, np.float64)
+    return np.sqrt(2.0 * values) if distance == "euclidean" else values
+
+
+def to_cosine(values: np.ndarray | float, distance: str) -> np.ndarray:
+    """Convert distances of the named measure to cosine distances."""
+    values = np.asarray(values, np.float64)
+    return np.square(values) / 2.0 if distance == "euclidean" else values
 
 
 def to_steps(similarities: np.ndarray) -> np.ndarray:
@@ -33,31 +50,38 @@ def accepted_steps(cosine_distances: np.ndarray) -> np.ndarray:
     return np.minimum(steps.astype(np.int64) + TIE_STEPS, NUM_STEPS - 1)
 
 
-class Distribution:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Histogram:
     """How many pairs lie at each distance, for the nearest of them.
-
-    Args:
-        histogram: Counts by distance in steps, up to some distance.
-        size: Number of pairs in all. Defaults to those in the histogram.
-        times_counted: How often each pair was counted.
 
     Attributes:
         steps: The distances that occur, increasing.
         cumulative: Counts up to each of them.
         size: Number of pairs in all.
+        times_counted: How often each pair was counted.
     """
 
-    def __init__(
-        self,
-        histogram: np.ndarray,
-        size: int | None = None,
-        times_counted: int = 1,
-    ) -> None:
-        self.steps = np.flatnonzero(histogram)
-        self.cumulative = np.cumsum(histogram[self.steps])
-        self._times_counted = times_counted
-        counted = int(self.cumulative[-1]) // times_counted if len(self.steps) else 0
-        self.size = counted if size is None else size
+    steps: np.ndarray
+    cumulative: np.ndarray
+    size: int
+    times_counted: int = 1
+
+    @classmethod
+    def of(
+        cls, counts: np.ndarray, size: int | None = None, times_counted: int = 1
+    ) -> "Histogram":
+        """Make a histogram of counts by distance in steps, up to some distance.
+
+        Args:
+            counts: The counts.
+            size: Number of pairs in all. Defaults to those in the counts.
+            times_counted: How often each pair was counted.
+        """
+        steps = np.flatnonzero(counts)
+        cumulative = np.cumsum(counts[steps])
+        if size is None:
+            size = int(cumulative[-1]) // times_counted if len(steps) else 0
+        return cls(steps, cumulative, size, times_counted)
 
     def has(self, index: int, limit: int) -> bool:
         """Whether the pair with `index` pairs before it has been counted up to `limit`.
@@ -66,16 +90,16 @@ class Distribution:
             index: Number of pairs before it.
             limit: A distance in steps.
         """
-        return bool(index * self._times_counted < self._count_up_to(limit))
+        return bool(index * self.times_counted < self._count_up_to(limit))
 
     def share_up_to(self, steps: np.ndarray | int) -> np.ndarray:
         """Share of the pairs whose distance is at most `steps`."""
-        shares = self._count_up_to(steps) / (self.size * self._times_counted)
+        shares = self._count_up_to(steps) / (self.size * self.times_counted)
         return np.where(np.asarray(steps) >= NUM_STEPS - 1, 1.0, shares)
 
     def order_statistic(self, index: int) -> int:
         """Distance of the pair with `index` pairs before it."""
-        position = index * self._times_counted
+        position = index * self.times_counted
         return int(self.steps[np.searchsorted(self.cumulative, position, side="right")])
 
     def quantile(self, share: float) -> tuple[int, int, float]:

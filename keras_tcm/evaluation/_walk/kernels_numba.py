@@ -1,14 +1,15 @@
 """What is done with the similarities of one tile of pairs (Numba).
 
-The same as `tile_kernels`, which says what and why.
+The same as `kernels`, which says what and why.
 """
 
 import numba
 import numpy as np
 
-from keras_tcm.evaluation.distribution import STEPS_PER_UNIT
-from keras_tcm.evaluation.neighbor_ranks import RANK_TIE_STEPS, NeighborRanks
-from keras_tcm.evaluation.tile_kernels import NegativeCounts, Tile
+from keras_tcm.evaluation._walk.kernels import Tile
+from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks
+from keras_tcm.evaluation._walk.tally import Tally
+from keras_tcm.evaluation.distances import RANK_TIE_STEPS, STEPS_PER_UNIT
 
 _STEPS_PER_UNIT = np.float32(STEPS_PER_UNIT)
 _ONE = np.float32(1.0)
@@ -18,21 +19,21 @@ _ZERO = np.float32(0.0)
 _STRIDE = 128
 
 
-def count(tile: Tile, counts: NegativeCounts) -> None:
+def count(tile: Tile, tally: Tally) -> None:
     """Count the negative pairs of a tile."""
-    rows, columns = counts.row_slots, counts.column_slots
+    rows, columns = tally.row_slots, tally.column_slots
     none = np.zeros(0, np.int32)
     _count(
         tile.similarities[: tile.num_rows, : tile.num_columns],
         tile.is_triangle,
         tile.first_same,
         tile.last_same,
-        counts.cut,
+        tally.cut,
         none if rows is None else rows[tile.row_start :],
         none if columns is None else columns[tile.column_start :],
-        counts.bin_of_step,
-        counts.histogram,
-        counts.table,
+        tally.bin_of_step,
+        tally.histogram,
+        tally.table,
     )
 
 
@@ -116,17 +117,17 @@ def _rank(  # type: ignore[no-untyped-def]
     for i in range(num_rows):
         values = similarities[i]
         start = i + 1 if is_triangle else 0
-        for part in range(2):
+        for half in range(2):
             # Before and after the samples of the same class.
-            first = start if part == 0 else max(last_same[i], start)
-            last = max(first_same[i], start) if part == 0 else num_columns
+            first = start if half == 0 else max(last_same[i], start)
+            last = max(first_same[i], start) if half == 0 else num_columns
             for begin in range(first, last, _STRIDE):
                 end = min(begin + _STRIDE, last)
                 near, reach = values[begin:end], column_reach[begin:end]
-                own_reach = row_reach[i]
+                reach_of_row = row_reach[i]
                 matter = np.int32(0)
                 for j in range(len(near)):
-                    matter += np.int32(near[j] >= min(own_reach, reach[j]))
+                    matter += np.int32(near[j] >= min(reach_of_row, reach[j]))
                 if matter:
                     for j in range(begin, end):
                         if values[j] >= row_reach[i]:

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from keras_tcm import evaluate_embeddings
+from keras_tcm import compare_embeddings, evaluate_embeddings
 from keras_tcm.evaluation import UndefinedError
+from keras_tcm.evaluation._class_figures import ClassFigures
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class
-from keras_tcm.study import compare_embeddings
-from keras_tcm.study.class_figures import ClassFigures
 from keras_tcm.study.compare import write_comparison
 
 MEASURES = ["recall_at_1", "map_at_r", "opis", "epsilon_opis", "eer", "frr"]
@@ -42,8 +41,7 @@ def figures():
 
 
 def frr(evaluation):
-    (point,) = (p for p in evaluation.operating_points if p.far_target == 0.01)
-    return point.frr
+    return evaluation.operating_point(0.01).frr
 
 
 # ------------------------------------------------------------------------------ values
