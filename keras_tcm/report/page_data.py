@@ -9,7 +9,6 @@ import numpy as np
 
 from keras_tcm.class_names import ClassNames, names_of
 from keras_tcm.evaluation import ErrorRates, Evaluation, encode_float32
-from keras_tcm.ops.curves import mean_over_range
 
 # The classes between these percentiles make the bands of the charts.
 _BAND = (5, 95)
@@ -33,8 +32,8 @@ def page_data(
         ASCII text without `<`, `>` and `&`: an object with
         - `labels` and `thumbnails` of length `C`, or `null` where there are no names
           and no images;
-        - `classes` (names), `samples`, `share` (of OPIS; all `null` where OPIS is not
-          above 0) and `utility` (mean over the calibration range), each of length `C`;
+        - `classes` (names), `samples` and `share` (of OPIS; all `null` where OPIS is
+          not above 0), each of length `C`;
         - `distance`, `beta`, `calibration_range`;
         - `rates`: `thresholds`, `far`, `frr` of length `R`, their `far_band` and
           `frr_band` over the classes, and `per_class_far` and `per_class_frr`: base64
@@ -59,7 +58,6 @@ def page_data(
         "thumbnails": thumbnails,
         "samples": evaluation.class_counts.tolist(),
         "share": shares,
-        "utility": mean_over_range(evaluation.utility).tolist(),
         "distance": evaluation.distance,
         "beta": evaluation.beta,
         "calibration_range": evaluation.calibration_range,
@@ -137,7 +135,7 @@ def _points(evaluation: Evaluation, rates: ErrorRates) -> list[dict[str, Any]]:
         for index in np.flatnonzero(rates.thresholds == point.threshold)
     ]
     crossing = int(np.abs(rates.far - rates.frr).argmin())
-    # The rates of an earlier version need not have it, to the digits shown.
+    # At the largest distance, it is not among the thresholds.
     if abs((rates.far + rates.frr)[crossing] / 2 - evaluation.eer) < 5e-5:
         points.append({"name": "EER", "index": crossing})
     return points

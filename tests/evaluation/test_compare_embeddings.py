@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import keras_tcm
 from keras_tcm import compare_embeddings, evaluate_embeddings
 from keras_tcm.evaluation import UndefinedError
 from keras_tcm.evaluation._class_figures import ClassFigures
@@ -352,10 +353,22 @@ def test_errors_of_any_kind_name_the_model():
     # Such an error cannot be made of a message alone.
     with pytest.raises(UnicodeDecodeError):
         np.asarray(Undecodable())
-    with pytest.raises(ValueError, match=r"^second: .*can't decode") as caught:
+    with pytest.raises(UnicodeDecodeError, match="can't decode") as caught:
         compare_embeddings(FIRST, Undecodable(), Y)
-    assert isinstance(caught.value.__cause__, UnicodeDecodeError)
-    with pytest.raises(UndefinedError, match=r"^second: `embeddings`"):
+    assert "'second'" in "".join(caught.value.__notes__)
+    with pytest.raises(UndefinedError, match=r"^second: `embeddings`") as caught:
         compare_embeddings(FIRST, SECOND * np.nan, Y)
+    assert isinstance(caught.value.__cause__, UndefinedError)
     with pytest.raises(TypeError, match=r"^first: `embeddings`"):
         compare_embeddings(FIRST.astype(str), SECOND, Y)
+
+
+def test_a_file_that_is_not_there_names_the_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`embeddings`") as caught:
+        compare_embeddings(FIRST, [tmp_path / "second.npy"], Y, names=("old", "new"))
+    assert "'new'" in "".join(caught.value.__notes__)
+
+
+def test_result_is_what_is_exported(comparison):
+    assert type(comparison) is ModelComparison
+    assert keras_tcm.evaluation.compare_embeddings is compare_embeddings

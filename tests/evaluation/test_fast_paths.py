@@ -18,7 +18,7 @@ from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks
 from keras_tcm.evaluation._walk.pair_walk import walk_pairs
 from keras_tcm.evaluation._walk.plan import Plan
 from keras_tcm.evaluation._walk.tally import Tally
-from keras_tcm.evaluation.distances import NUM_STEPS
+from keras_tcm.evaluation.distances import NUM_STEPS, STEPS_PER_UNIT
 
 numba_kernels = pytest.importorskip(
     "keras_tcm.evaluation._walk.kernels_numba", reason="needs the `fast` extra"
@@ -116,9 +116,12 @@ class TestWalks:
 
     def test_neighbours_are_ranked_once(self, with_gallery, monkeypatch):
         """Counts that must go farther do not rank anew, nor does a second walk."""
-        monkeypatch.setattr(
-            negative_pairs, "_pilot", lambda space: np.arange(1000, 1100)
+        # A pilot as near as the nearer half of the positives: not far enough.
+        middle = np.median(
+            [d for d, a, b in oracles.all_pairs(X, Y.tolist()) if a == b]
         )
+        pilot = int(middle * STEPS_PER_UNIT) + np.arange(1000)
+        monkeypatch.setattr(negative_pairs, "_pilot", lambda space: pilot)
         ranked = []
 
         def walk(queries, gallery, plan, tally=None, ranks=None):
@@ -127,9 +130,7 @@ class TestWalks:
 
         monkeypatch.setattr(negative_pairs, "walk_pairs", walk)
         assert_matches(evaluate(with_gallery), with_gallery)
-        assert len(ranked) > 2
-        assert ranked[0]
-        assert not any(ranked[1:])
+        assert ranked == [True, False, False]
 
 
 class TestInterpolation:

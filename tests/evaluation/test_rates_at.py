@@ -262,15 +262,6 @@ class TestOtherThresholds:
             assert repr(float(known)) in message
         assert message.endswith(f"Received: {float(threshold)!r}")
 
-    def test_an_evaluation_without_error_rates(self):
-        values = evaluate(at=()).to_dict()
-        del values["error_rates"], values["at_thresholds"]
-        old = Evaluation.from_dict(values)
-        point = old.operating_points[1]
-        assert old.rates_at(point.threshold).far == point.far
-        with pytest.raises(ValueError, match=f"counted: .*{point.threshold!r}"):
-            old.rates_at(0.05)
-
 
 class TestArguments:
     @pytest.mark.parametrize("value", [-0.1, 2.1, np.nan, np.inf])
