@@ -9,7 +9,7 @@ from scipy import stats
 
 import keras_tcm
 from keras_tcm import compare_embeddings, evaluate_embeddings
-from keras_tcm.evaluation import UndefinedError
+from keras_tcm.evaluation import ModelComparison, UndefinedError
 from keras_tcm.evaluation._class_figures import ClassFigures
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class
 from keras_tcm.study.compare import write_comparison

@@ -14,7 +14,7 @@ import pytest
 
 from keras_tcm import evaluate_embeddings
 from keras_tcm.evaluation._counting import positive_pairs
-from keras_tcm.evaluation._walk import pair_walk
+from keras_tcm.evaluation._walk import executors, pair_walk
 from keras_tcm.relevance import SharedLabel
 
 RNG = np.random.default_rng(0)
@@ -153,6 +153,60 @@ class TestParts:
 
         with pytest.raises(ValueError, match=r"`embeddings`.*x\.npy"):
             evaluate([path], client=Failing())
+
+
+class Pool(concurrent.futures.Executor):
+    """Does nothing by itself; so many workers take what has been submitted first."""
+
+    def __init__(self, num_workers):
+        self.num_workers = num_workers
+        self.futures = []
+        self.largest = 0
+
+    def submit(self, function, part):
+        future = concurrent.futures.Future()
+        self.futures.append((future, function, part))
+        self.work()
+        self.largest = max(self.largest, len(self.futures))
+        return future
+
+    def work(self):
+        for future, _, _ in self.futures[: self.num_workers]:
+            if not future.running():
+                assert future.set_running_or_notify_cancel()
+
+    def finish_one(self):
+        future, function, part = self.futures.pop(0)
+        self.work()
+        future.set_result(function(part))
+
+
+class TestPartsUnderWay:
+    """So many as the pool has use for, whatever the number of CPUs of this host."""
+
+    @pytest.fixture(autouse=True)
+    def _another_host(self, monkeypatch):
+        monkeypatch.setattr(os, "cpu_count", lambda: 3)
+
+    def run(self, pool, monkeypatch, num_parts=1000):
+        # In the place of waiting: the pool goes on by one part.
+        wait = concurrent.futures.wait
+        monkeypatch.setattr(
+            concurrent.futures,
+            "wait",
+            lambda *args, **options: pool.finish_one() or wait(*args, **options),
+        )
+        parts = [functools.partial(int, number) for number in range(num_parts)]
+        found = list(executors.ClientExecutor(pool).run(iter(parts)))
+        assert sorted(found) == list(range(num_parts))
+        return pool.largest
+
+    @pytest.mark.parametrize(("num_workers", "most"), [(1, 8), (4, 8), (50, 100)])
+    def test_two_for_each_worker(self, num_workers, most, monkeypatch):
+        assert self.run(Pool(num_workers), monkeypatch) == most
+
+    def test_a_pool_that_calls_all_running(self, monkeypatch):
+        assert self.run(Pool(10**9), monkeypatch) == 256
 
 
 class TestErrors:
