@@ -181,8 +181,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
 
     def _values(self, result: Evaluation | None) -> dict[str, float]:
         recall_at = self.options.get("recall_at", (1, 2, 4, 8))
-        points = result.operating_points if result else ()
-        point = next((p for p in points if p.far_target == self.far_target), None)
+        point = result.operating_point(self.far_target) if result else None
         values = {
             "opis": result.opis if result else math.nan,
             "epsilon_opis": result.epsilon_opis if result else math.nan,

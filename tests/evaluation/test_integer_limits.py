@@ -60,7 +60,7 @@ def test_bins(kernels, num_edges):
     bins = np.searchsorted(edges, to_steps(values).ravel())
     # Each pair counts from both of its ends.
     expected = 2 * np.bincount(bins, minlength=num_edges)
-    np.testing.assert_array_equal(tally.table[0], expected)
+    np.testing.assert_array_equal(tally.table[0, 0], expected)
 
 
 LAWS = {

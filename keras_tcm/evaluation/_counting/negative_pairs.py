@@ -1,7 +1,7 @@
 """Counts of all negative pairs, from one walk over them if possible."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
 
 import numpy as np
 
@@ -26,14 +26,28 @@ class CountedNegatives:
     """Negative pairs that a walk has counted.
 
     Attributes:
-        histogram: The pairs by distance, the nearest of them.
-        tally: The same, and the pairs in bins, class by class.
-        folds: The tally of each fold of a sample, which add up to `tally`; or none.
+        tally: The pairs by distance, the nearest of them, and class by class in bins;
+            fold by fold, if it is a sample.
+        num_pairs: Number of pairs at any distance.
     """
 
-    histogram: Histogram
     tally: Tally
-    folds: Sequence[Tally] = ()
+    num_pairs: int
+
+    @functools.cached_property
+    def histogram(self) -> Histogram:
+        """The pairs by distance."""
+        return Histogram.of(self.counts, self.num_pairs)
+
+    @functools.cached_property
+    def counts(self) -> np.ndarray:
+        """The pairs of all folds at each distance in steps."""
+        return self.tally.histogram.sum(axis=0, dtype=np.int64)
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        """The pairs of all folds by class and bin."""
+        return self.tally.table[:, :-1].sum(axis=0, dtype=np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +118,7 @@ class AllNegatives:
             self._table_type,
         )
         walk_pairs(self.space.queries, self.space.gallery, self.plan, tally, ranks)
-        return CountedNegatives(Histogram.of(tally.histogram, self.num_pairs), tally)
+        return CountedNegatives(tally, self.num_pairs)
 
     def accepted(self, counted: CountedNegatives, cuts: np.ndarray) -> np.ndarray:
         """Count the pairs of each eligible class up to each cut.

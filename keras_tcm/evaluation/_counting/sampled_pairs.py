@@ -13,12 +13,7 @@ from keras_tcm.evaluation._inputs.samples import TensorRows, UnitVectors
 from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks
 from keras_tcm.evaluation._walk.pair_walk import walk_pairs
 from keras_tcm.evaluation._walk.plan import Plan
-from keras_tcm.evaluation._walk.tally import (
-    FoldTallies,
-    Tally,
-    count_type,
-    interpolate,
-)
+from keras_tcm.evaluation._walk.tally import Tally, count_type, interpolate
 from keras_tcm.evaluation.distances import NUM_STEPS, Histogram
 from keras_tcm.evaluation.errors import UndefinedError
 
@@ -103,18 +98,17 @@ class SampledNegatives:
             ranks: Ranks to count on the way, or `None`.
         """
         queries, gallery = self.space.queries, self.space.gallery
-        slots = self.sizes.slots[queries.codes]
-        num_slots = len(self.num_per_class)
-        make = functools.partial(
-            Tally,
+        fold_size = len(self.drawn) // NUM_FOLDS
+        tally = Tally(
             edges,
             None,
-            slots,
-            num_slots,
+            self.sizes.slots[queries.codes],
+            len(self.num_per_class),
             self._table_type,
             count_type(int(self.fold_sizes.max())),
+            fold_size,
+            NUM_FOLDS,
         )
-        fold_size = len(self.drawn) // NUM_FOLDS
         rows = _Rows(
             size=len(self.drawn),
             codes=gallery.codes[self.drawn],
@@ -123,32 +117,25 @@ class SampledNegatives:
                 math.ceil(len(self.drawn) / fold_size),
             ),
         )
-        tallies = FoldTallies(make, NUM_FOLDS, fold_size)
-        walk_pairs(rows, queries, self.plan, tallies, ranks, row_side=fold_size)
-        whole = Tally(edges, None, slots, num_slots, np.int64)
-        for tally in tallies.folds:
-            whole.histogram += tally.histogram
-            whole.table += tally.table
-        histogram = Histogram.of(whole.histogram, self.num_pairs)
-        return CountedNegatives(histogram, whole, tallies.folds)
+        walk_pairs(rows, queries, self.plan, tally, ranks, row_side=fold_size)
+        return CountedNegatives(tally, self.num_pairs)
 
     def accepted(self, counted: CountedNegatives, cuts: np.ndarray) -> np.ndarray:
         """Estimate the pairs of each eligible class up to each cut."""
-        tally = counted.tally
-        return _accepted(tally.table[:-1], tally.edges, self.num_per_class, cuts)
+        return _accepted(counted.table, counted.tally.edges, self.num_per_class, cuts)
 
     def shares_without(
         self, fold: int, counted: CountedNegatives, cuts: np.ndarray
     ) -> np.ndarray:
         """Shares of the pairs of each class up to each cut, without a fold."""
         num_pairs = self.num_per_class - self.fold_per_class[fold]
-        table = counted.tally.table[:-1] - counted.folds[fold].table[:-1]
+        table = counted.table - counted.tally.table[fold, :-1]
         accepted = _accepted(table, counted.tally.edges, num_pairs, cuts)
         return accepted / num_pairs[:, None]
 
     def histogram_without(self, fold: int, counted: CountedNegatives) -> Histogram:
         """The pairs by distance, without a fold."""
-        counts = counted.tally.histogram - counted.folds[fold].histogram
+        counts = counted.counts - counted.tally.histogram[fold]
         return Histogram.of(counts, self.num_pairs - int(self.fold_sizes[fold]))
 
     @property

@@ -130,7 +130,7 @@ def _some_negatives(samples: Samples, most: int) -> Histogram:
         samples = samples.some(_random_places(samples.size, most))
     tally = Tally(np.array([NUM_STEPS - 1]), None, None, 0, np.uint32)
     walk_pairs(samples, samples, Plan(ks=(1,)), tally)
-    negative = Histogram.of(tally.histogram)
+    negative = Histogram.of(tally.histogram[0])
     if not negative.size:
         raise UndefinedError(
             "`labels` must have two classes or more, for a negative pair. "

@@ -57,13 +57,14 @@ class Tile:
 
 def count(tile: Tile, tally: Tally) -> None:
     """Count the negative pairs of a tile."""
+    histogram, table = tally.of_rows(tile.row_start)
     values = tile.negatives()
     near = np.flatnonzero(values >= tally.cut)
     steps = to_steps(values.ravel()[near])
-    is_counted = steps < len(tally.histogram)
+    is_counted = steps < len(histogram)
     near, steps = near[is_counted], steps[is_counted]
     found = np.bincount(steps)
-    tally.histogram[: len(found)] += found.astype(tally.histogram.dtype)
+    histogram[: len(found)] += found.astype(histogram.dtype)
     rows, columns = np.divmod(near, tile.num_columns)
     bins = tally.bin_of_step[steps].astype(np.int64)
     for slots, start, ends in (
@@ -71,7 +72,7 @@ def count(tile: Tile, tally: Tally) -> None:
         (tally.column_slots, tile.column_start, columns),
     ):
         if slots is not None:
-            _count_bins(tally.table, slots[start + ends], bins)
+            _count_bins(table, slots[start + ends], bins)
 
 
 def _count_bins(table: np.ndarray, slots: np.ndarray, bins: np.ndarray) -> None:

@@ -32,8 +32,7 @@ def count(tile: Tile, tally: Tally) -> None:
         none if rows is None else rows[tile.row_start :],
         none if columns is None else columns[tile.column_start :],
         tally.bin_of_step,
-        tally.histogram,
-        tally.table,
+        *tally.of_rows(tile.row_start),
     )
 
 

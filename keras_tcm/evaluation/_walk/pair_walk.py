@@ -13,7 +13,7 @@ from keras_tcm.evaluation._walk.executors import local_executor
 from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks, PositiveLists
 from keras_tcm.evaluation._walk.plan import Plan
 from keras_tcm.evaluation._walk.precision import full_precision
-from keras_tcm.evaluation._walk.tally import AnyTally, Counted
+from keras_tcm.evaluation._walk.tally import Tally
 from keras_tcm.evaluation._walk.tile_walk import TileWalk
 
 # Side of a tile when the caller does not say: 16 MiB of similarities.
@@ -50,7 +50,7 @@ def walk_pairs(
     queries: Rows,
     gallery: Samples,
     plan: Plan,
-    tally: AnyTally | None = None,
+    tally: Tally | None = None,
     ranks: NeighborRanks | None = None,
     row_side: int | None = None,
 ) -> None:
@@ -92,7 +92,7 @@ def walk_pairs(
     parts = (_part(walk, tally, ranks, rows, columns) for rows, columns in places)
     for done, result in enumerate(executor.run(parts), start=1):
         if tally is not None:
-            tally.add(result.rows, result.columns, result.counted)
+            tally.add(result.rows, result.columns, *result.counted)
         for side, found in (
             (result.rows, result.row_ranks),
             (result.columns, result.column_ranks),
@@ -121,14 +121,14 @@ class PartResult:
     Attributes:
         rows: The queries of the part.
         columns: Its gallery samples.
-        counted: The `results` of the tally.
+        counted: Histogram and table of the tally, or nothing.
         row_ranks: Ranks of the queries, or `None`.
         column_ranks: Ranks of the gallery samples as queries, or `None`.
     """
 
     rows: range
     columns: range
-    counted: list[Counted]
+    counted: tuple[np.ndarray, ...]
     row_ranks: _PartRanks | None
     column_ranks: _PartRanks | None
 
@@ -166,7 +166,7 @@ class WalkPart:
     last_same: np.ndarray
     sides: tuple[int, int]
     use_numba: bool
-    new_tally: Callable[[], AnyTally] | None
+    new_tally: Callable[[], Tally] | None
     row_positives: PositiveLists | None
     column_positives: PositiveLists | None
     largest_k: int
@@ -210,9 +210,8 @@ class WalkPart:
             None if ranks is None else (ranks.nearer, ranks.live)
             for ranks in (row_ranks, column_ranks)
         )
-        return PartResult(
-            self.rows, self.columns, [] if tally is None else tally.results(), *found
-        )
+        counted = () if tally is None else (tally.histogram, tally.table)
+        return PartResult(self.rows, self.columns, counted, *found)
 
 
 def _sides(
@@ -251,7 +250,7 @@ def _split(whole: range, side: int) -> list[range]:
 
 def _part(
     walk: TileWalk,
-    tally: AnyTally | None,
+    tally: Tally | None,
     ranks: NeighborRanks | None,
     rows: range,
     columns: range,

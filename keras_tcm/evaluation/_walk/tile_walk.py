@@ -15,7 +15,7 @@ from keras_tcm.evaluation._walk import kernels
 from keras_tcm.evaluation._walk.kernels import Tile
 from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks
 from keras_tcm.evaluation._walk.plan import Progress
-from keras_tcm.evaluation._walk.tally import AnyTally
+from keras_tcm.evaluation._walk.tally import Tally
 
 
 def similarities(rows: Any, columns: Any) -> np.ndarray:
@@ -54,7 +54,7 @@ class TileWalk:
     def run(
         self,
         queries: range,
-        tally: AnyTally | None,
+        tally: Tally | None,
         row_ranks: NeighborRanks | None = None,
         column_ranks: NeighborRanks | None = None,
         progress: Progress | None = None,
@@ -72,7 +72,7 @@ class TileWalk:
 
         def process(tile: Tile) -> None:
             if tally is not None:
-                chosen.count(tile, tally.of_rows(tile.row_start))
+                chosen.count(tile, tally)
             if row_ranks is not None or column_ranks is not None:
                 chosen.rank(tile, row_ranks, column_ranks)
 
