@@ -121,9 +121,9 @@ class TestWalks:
         monkeypatch.setattr(count_pairs, "_pilot", lambda space: pilot)
         ranked = []
 
-        def walk(queries, gallery, plan, tally=None, ranks=None):
+        def walk(queries, codes, gallery, plan, tally=None, ranks=None):
             ranked.append(ranks is not None)
-            walk_pairs(queries, gallery, plan, tally, ranks)
+            walk_pairs(queries, codes, gallery, plan, tally, ranks)
 
         monkeypatch.setattr(negative_pairs, "walk_pairs", walk)
         assert_matches(evaluate(with_gallery), with_gallery)
@@ -143,7 +143,7 @@ class TestInterpolation:
         counted = []
         for edges in (cuts, np.linspace(cuts[0], cuts[-1], 500).astype(np.int64)):
             tally = Tally(edges, slots, slots, len(SIZES), np.uint32)
-            walk_pairs(queries, queries, Plan(ks=(1,)), tally)
+            walk_pairs(queries.tensors, queries.codes, queries, Plan(ks=(1,)), tally)
             counted.append(tally.accepted(cuts, sizes))
         (exact, no_error), (read, error) = counted
         assert no_error == 0

@@ -108,7 +108,8 @@ class AllNegatives:
             edges: Increasing distances in steps, at which the bins end.
             ranks: Ranks to count on the way, or `None`.
         """
-        slots = self.sizes.slots[self.space.queries.codes]
+        queries, gallery = self.space.queries, self.space.gallery
+        slots = self.sizes.slots[queries.codes]
         tally = Tally(
             edges,
             slots,
@@ -117,7 +118,7 @@ class AllNegatives:
             len(self.num_per_class),
             self._table_type,
         )
-        walk_pairs(self.space.queries, self.space.gallery, self.plan, tally, ranks)
+        walk_pairs(queries.tensors, queries.codes, gallery, self.plan, tally, ranks)
         return CountedNegatives(tally, self.num_pairs)
 
     def accepted(self, counted: CountedNegatives, cuts: np.ndarray) -> np.ndarray:
@@ -160,11 +161,11 @@ def retrieval(
     """
     if ranks is not None:
         return ranks.retrieval(plan.ks)
-    space = positives.space
+    queries, gallery = positives.space.queries, positives.space.gallery
     measured = []
     for lists in positives.lists():
         ranks = NeighborRanks(lists, max(plan.ks))
-        walk_pairs(space.queries, space.gallery, plan, ranks=ranks)
+        walk_pairs(queries.tensors, queries.codes, gallery, plan, ranks=ranks)
         measured.append(ranks.retrieval(plan.ks))
     hits, average_precision = zip(*measured, strict=True)
     return np.concatenate(hits), np.concatenate(average_precision)

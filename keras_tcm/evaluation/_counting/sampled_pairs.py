@@ -109,15 +109,12 @@ class SampledNegatives:
             fold_size,
             NUM_FOLDS,
         )
-        rows = _Rows(
-            size=len(self.drawn),
-            codes=gallery.codes[self.drawn],
-            tensors=TensorRows(
-                UnitVectors(gallery.vectors[self.drawn]),
-                math.ceil(len(self.drawn) / fold_size),
-            ),
+        rows = TensorRows(
+            UnitVectors(gallery.vectors[self.drawn]),
+            math.ceil(len(self.drawn) / fold_size),
         )
-        walk_pairs(rows, queries, self.plan, tally, ranks, row_side=fold_size)
+        codes = gallery.codes[self.drawn]
+        walk_pairs(rows, codes, queries, self.plan, tally, ranks, row_side=fold_size)
         return CountedNegatives(tally, self.num_pairs)
 
     def accepted(self, counted: CountedNegatives, cuts: np.ndarray) -> np.ndarray:
@@ -204,12 +201,3 @@ def _accepted(
     counted = interpolate(table, edges, np.minimum(cuts, edges[-1]))
     # No pair is farther than the largest distance.
     return np.where(cuts == NUM_STEPS - 1, num_pairs[:, None], counted)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Rows:
-    """Some samples in the order drawn, as the rows of a walk."""
-
-    size: int
-    codes: np.ndarray
-    tensors: TensorRows

@@ -36,15 +36,18 @@ class UnitVectors:
             return self.source[index]
         return normalize(self.source[self.order[index]])
 
-    def part(self, start: int, stop: int) -> "UnitVectors":
-        """Vectors `start` to `stop` alone: another process is sent no more."""
+    def part(self, some: range) -> "UnitVectors":
+        """Consecutive vectors alone: another process is sent no more."""
+        index = slice(some.start, some.stop)
         if self.order is None:
-            return UnitVectors(self.source[start:stop])
-        return UnitVectors(self.source, self.order[start:stop])
+            return UnitVectors(self.source[index])
+        return UnitVectors(self.source, self.order[index])
 
 
 class TensorRows:
     """Consecutive vectors as backend tensors, of which the latest are kept.
+
+    Other processes are sent the vectors.
 
     Args:
         vectors: The vectors.
@@ -66,10 +69,17 @@ class TensorRows:
 
         self._tensor = tensor
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TensorRows, (self.vectors, self.num_cached)
+
     @property
     def size(self) -> int:
         """Number of vectors."""
         return len(self.vectors)
+
+    def part(self, some: range) -> "TensorRows":
+        """Consecutive vectors alone."""
+        return TensorRows(self.vectors.part(some))
 
     def tensor(self, start: int, size: int) -> Any:
         """Vectors from `start` on as a backend tensor of `size` rows.

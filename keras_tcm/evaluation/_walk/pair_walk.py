@@ -3,12 +3,11 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import keras
 import numpy as np
 
-from keras_tcm.evaluation._inputs.samples import Samples, TensorRows, UnitVectors
+from keras_tcm.evaluation._inputs.samples import Samples, TensorRows
 from keras_tcm.evaluation._walk.executors import local_executor
 from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks, PositiveLists
 from keras_tcm.evaluation._walk.plan import Plan
@@ -30,24 +29,9 @@ _PART_SIDE = 2**14
 _MIN_PARTS = 8
 
 
-class Rows(Protocol):
-    """Queries in any order."""
-
-    @property
-    def size(self) -> int:
-        """Number of queries."""
-
-    @property
-    def codes(self) -> np.ndarray:
-        """Class index of each."""
-
-    @property
-    def tensors(self) -> TensorRows:
-        """Their unit vectors."""
-
-
 def walk_pairs(
-    queries: Rows,
+    queries: TensorRows,
+    codes: np.ndarray,
     gallery: Samples,
     plan: Plan,
     tally: Tally | None = None,
@@ -64,7 +48,8 @@ def walk_pairs(
     by side and then added. The tiles are the same, and so are the counts.
 
     Args:
-        queries: The queries.
+        queries: The queries, in any order.
+        codes: Class index of each.
         gallery: The gallery.
         plan: How to go through them.
         tally: What counts the pairs, or `None`.
@@ -75,12 +60,12 @@ def walk_pairs(
     if tally is None and ranks is not None:
         asked = range(ranks.start, ranks.stop)
     walk = TileWalk(
-        queries.tensors,
+        queries,
         gallery.tensors,
-        gallery.starts[queries.codes],
-        gallery.starts[queries.codes + 1],
+        gallery.starts[codes],
+        gallery.starts[codes + 1],
         _sides(queries.size, gallery.size, plan.block_size, row_side),
-        is_symmetric=gallery is queries and len(asked) == queries.size,
+        is_symmetric=gallery.tensors is queries and len(asked) == queries.size,
         use_numba=queries.size * gallery.size >= _NUMBA_PAIRS,
     )
     places = list(_places(walk, asked))
@@ -143,14 +128,7 @@ class WalkPart:
     Attributes:
         rows: The queries.
         columns: The gallery samples.
-        row_vectors: Vectors of the queries.
-        column_vectors: Vectors of the gallery samples, or `None` for the same samples
-            as `rows`: each pair is then met once.
-        first_same: First sample in `columns` of the class of each query, counted from
-            the start of `columns`.
-        last_same: The one after the last.
-        sides: Rows and columns of a tile.
-        use_numba: Whether to count with the faster kernels, where Numba is installed.
+        walk: The walk over them, counted from the first of each.
         new_tally: Makes what counts the pairs, or `None`.
         row_positives: Positives of the queries, or `None` not to rank their neighbours.
         column_positives: The same for the gallery samples.
@@ -160,12 +138,7 @@ class WalkPart:
 
     rows: range
     columns: range
-    row_vectors: UnitVectors
-    column_vectors: UnitVectors | None
-    first_same: np.ndarray
-    last_same: np.ndarray
-    sides: tuple[int, int]
-    use_numba: bool
+    walk: TileWalk
     new_tally: Callable[[], Tally] | None
     row_positives: PositiveLists | None
     column_positives: PositiveLists | None
@@ -181,30 +154,17 @@ class WalkPart:
                 f"{self.backend!r}: set KERAS_BACKEND in their environment. "
                 f"Received: a worker with {backend!r}"
             )
-        is_symmetric = self.column_vectors is None
-        rows = columns = TensorRows(self.row_vectors)
-        if self.column_vectors is not None:
-            columns = TensorRows(self.column_vectors)
         tally = None if self.new_tally is None else self.new_tally()
         row_ranks, column_ranks = (
             None if lists is None else NeighborRanks(lists, self.largest_k)
             for lists in (self.row_positives, self.column_positives)
         )
-        walk = TileWalk(
-            rows,
-            columns,
-            self.first_same,
-            self.last_same,
-            self.sides,
-            is_symmetric,
-            self.use_numba,
-        )
         with full_precision():
-            walk.run(
-                range(rows.size),
+            self.walk.run(
+                range(len(self.rows)),
                 tally,
                 row_ranks,
-                row_ranks if is_symmetric else column_ranks,
+                row_ranks if self.walk.is_symmetric else column_ranks,
             )
         found = (
             None if ranks is None else (ranks.nearer, ranks.live)
@@ -256,11 +216,12 @@ def _part(
     columns: range,
 ) -> WalkPart:
     is_diagonal = walk.is_symmetric and rows == columns
-    column_vectors = column_positives = None
+    row_tensors = column_tensors = walk.rows.part(rows)
+    column_positives = None
     if not is_diagonal:
-        column_vectors = walk.columns.vectors.part(columns.start, columns.stop)
-    if walk.is_symmetric and ranks is not None and not is_diagonal:
-        column_positives = ranks.positives_of(columns)
+        column_tensors = walk.columns.part(columns)
+        if walk.is_symmetric and ranks is not None:
+            column_positives = ranks.positives_of(columns)
     first_same, last_same = (
         np.clip(x[rows.start : rows.stop] - columns.start, 0, len(columns))
         for x in (walk.first_same, walk.last_same)
@@ -268,12 +229,15 @@ def _part(
     return WalkPart(
         rows=rows,
         columns=columns,
-        row_vectors=walk.rows.vectors.part(rows.start, rows.stop),
-        column_vectors=column_vectors,
-        first_same=first_same,
-        last_same=last_same,
-        sides=walk.sides,
-        use_numba=walk.use_numba,
+        walk=TileWalk(
+            row_tensors,
+            column_tensors,
+            first_same,
+            last_same,
+            walk.sides,
+            is_diagonal,
+            walk.use_numba,
+        ),
         new_tally=None if tally is None else tally.part(rows, columns),
         row_positives=None if ranks is None else ranks.positives_of(rows),
         column_positives=column_positives,
