@@ -92,7 +92,7 @@ class TestWalks:
 
     def test_large_classes_in_blocks(self, with_gallery, monkeypatch):
         monkeypatch.setattr(positive_pairs, "_LARGE_CLASS_PAIRS", 20)
-        monkeypatch.setattr(positive_pairs, "_BLOCK_ROWS", 32)
+        monkeypatch.setattr(positive_pairs, "_TILE_ROWS", 32)
         assert_matches(evaluate(with_gallery), with_gallery)
 
     def test_pilot_that_misleads(self, with_gallery, monkeypatch):

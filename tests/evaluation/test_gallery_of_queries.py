@@ -175,7 +175,7 @@ class TestOthersBesides:
     @pytest.mark.parametrize("block_size", [None, 7, 1000])
     def test_large_classes_in_blocks(self, block_size, monkeypatch):
         monkeypatch.setattr(positive_pairs, "_LARGE_CLASS_PAIRS", 20)
-        monkeypatch.setattr(positive_pairs, "_BLOCK_ROWS", 4)
+        monkeypatch.setattr(positive_pairs, "_TILE_ROWS", 4)
         assert_matches(includes(block_size=block_size), reference())
 
     def test_numba_and_positives_in_groups(self, monkeypatch):

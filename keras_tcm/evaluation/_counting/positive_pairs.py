@@ -18,7 +18,7 @@ MAX_HELD = 2**25
 # Classes with more pairs than this go through the backend one by one.
 _LARGE_CLASS_PAIRS = 2**18
 _CHUNK_ROWS = 16384
-_BLOCK_ROWS = 1024
+_TILE_ROWS = 1024
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class PositivePairs:
             code = queries.codes[position]
             class_stop = class_starts[code + 1]
             if position > class_starts[code] or class_stop > stop or is_large[code]:
-                end = min(class_stop, stop, position + _BLOCK_ROWS)
+                end = min(class_stop, stop, position + _TILE_ROWS)
                 values = self._rows_of_one_class(position, end)
             else:
                 # As many whole classes as there are, up to the next large one.
@@ -132,11 +132,11 @@ class PositivePairs:
         queries, gallery, own = self.space.queries, self.space.gallery, self.space.own
         code = queries.codes[start]
         first, last = gallery.starts[code : code + 2]
-        rows = to_tensor(queries.vectors[start:stop], _BLOCK_ROWS)
+        rows = to_tensor(queries.vectors[start:stop], _TILE_ROWS)
         steps = np.empty((stop - start, last - first), np.int32)
-        for column in range(first, last, _BLOCK_ROWS):
-            end = min(column + _BLOCK_ROWS, last)
-            columns = to_tensor(gallery.vectors[column:end], _BLOCK_ROWS)
+        for column in range(first, last, _TILE_ROWS):
+            end = min(column + _TILE_ROWS, last)
+            columns = to_tensor(gallery.vectors[column:end], _TILE_ROWS)
             products = similarities(rows, columns)[: stop - start, : end - column]
             steps[:, column - first : end - first] = to_steps(products)
         if own is not None:
