@@ -44,23 +44,18 @@ def evaluation_of(
     ]
     rates = _all_rates(counts, [*points, *chosen.between, *criteria.at_thresholds])
     num_known = len(chosen.cuts) - len(criteria.at_thresholds)
-    nothing: list[None] = [None] * len(chosen.cuts)
+    targets, at = criteria.far_targets, criteria.at_thresholds
+    errors_of_points: Sequence[dict[str, float] | None] = [None] * len(targets)
+    errors_at: Sequence[dict[str, float] | None] = [None] * len(at)
+    if error is not None:
+        errors_of_points, errors_at = error.points, error.at_thresholds
     operating_points = tuple(
-        _point(rates, place, target, errors)
-        for place, target, errors in zip(
-            range(size, num_known),
-            criteria.far_targets,
-            nothing if error is None else error.points,
-            strict=False,
-        )
+        _point(rates, size + number, target, errors_of_points[number])
+        for number, target in enumerate(targets)
     )
     at_thresholds = tuple(
-        _point(rates, place, math.nan, errors)
-        for place, errors in zip(
-            range(num_known, len(chosen.cuts)),
-            nothing if error is None else error.at_thresholds,
-            strict=False,
-        )
+        _point(rates, num_known + number, math.nan, errors_at[number])
+        for number in range(len(at))
     )
     recall = counts.hits.mean(axis=0).tolist()
     return Evaluation(
