@@ -13,10 +13,14 @@ from keras_tcm.callbacks.tensorboard_figures import TensorBoardFigures
 from keras_tcm.evaluation import (
     Evaluation,
     UndefinedError,
-    check_several,
     evaluate_embeddings,
 )
-from keras_tcm.validation import check_choice, check_integer, check_number
+from keras_tcm.validation import (
+    check_choice,
+    check_integer,
+    check_number,
+    check_several,
+)
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):

@@ -8,7 +8,6 @@ from keras_tcm.evaluation._counting.single_measures import (
 )
 from keras_tcm.evaluation._counting.single_measures import recall_at_k as recall_at_k
 from keras_tcm.evaluation._inputs.labels import check_relevance as check_relevance
-from keras_tcm.evaluation._inputs.labels import check_symmetric as check_symmetric
 from keras_tcm.evaluation._inputs.samples import check_embeddings as check_embeddings
 from keras_tcm.evaluation.compare_embeddings import (
     compare_embeddings as compare_embeddings,
@@ -17,7 +16,6 @@ from keras_tcm.evaluation.comparison import CONFIDENCE as CONFIDENCE
 from keras_tcm.evaluation.comparison import Estimate as Estimate
 from keras_tcm.evaluation.comparison import MeasureChange as MeasureChange
 from keras_tcm.evaluation.comparison import ModelComparison as ModelComparison
-from keras_tcm.evaluation.criteria import check_several as check_several
 from keras_tcm.evaluation.criteria import make_criteria as make_criteria
 from keras_tcm.evaluation.distances import DISTANCES as DISTANCES
 from keras_tcm.evaluation.distances import RANK_TIE_STEPS as RANK_TIE_STEPS
@@ -27,7 +25,6 @@ from keras_tcm.evaluation.distances import accepted_steps as accepted_steps
 from keras_tcm.evaluation.distances import from_cosine as from_cosine
 from keras_tcm.evaluation.distances import to_cosine as to_cosine
 from keras_tcm.evaluation.error_rates import ErrorRates as ErrorRates
-from keras_tcm.evaluation.error_rates import encode_float32 as encode_float32
 from keras_tcm.evaluation.errors import UndefinedError as UndefinedError
 from keras_tcm.evaluation.evaluate_embeddings import (
     evaluate_embeddings as evaluate_embeddings,

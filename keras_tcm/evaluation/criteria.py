@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +22,7 @@ from keras_tcm.validation import (
     check_integer,
     check_number,
     check_range,
+    check_several,
 )
 
 
@@ -235,15 +235,6 @@ def check_thresholds(name: str, thresholds: Any) -> list[float]:
         check_number(name, threshold, 0, 2)
         for threshold in check_several(name, thresholds, "distances")
     ]
-
-
-def check_several(name: str, values: Any, kind: str) -> tuple[Any, ...]:
-    """Return several values as a tuple."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise TypeError(
-            f"`{name}` must be a sequence of {kind}. Received: {name}={values!r}"
-        )
-    return tuple(values)
 
 
 def equal_error(positive: Histogram, negative: Histogram) -> tuple[int, float]:

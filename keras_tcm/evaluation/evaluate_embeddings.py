@@ -9,9 +9,9 @@ from keras_tcm.evaluation._inputs.pair_space import pair_space
 from keras_tcm.evaluation._rates import evaluation_of
 from keras_tcm.evaluation._walk.executors import ClientExecutor
 from keras_tcm.evaluation._walk.plan import plan_for
-from keras_tcm.evaluation.criteria import check_several, make_criteria
+from keras_tcm.evaluation.criteria import make_criteria
 from keras_tcm.evaluation.evaluation import Evaluation
-from keras_tcm.validation import check_choice, check_integer
+from keras_tcm.validation import check_choice, check_integer, check_several
 
 
 def evaluate_embeddings(

@@ -9,7 +9,6 @@ import numpy as np
 from keras_tcm.evaluation import (
     UndefinedError,
     check_relevance,
-    check_symmetric,
     evaluate_embeddings,
     make_criteria,
 )
@@ -86,8 +85,8 @@ class OPIS(EmbeddingMetric):
         name: str | None = "opis",
         dtype: Any = None,
     ) -> None:
-        super().__init__(memory_size, check_relevance(relevance), name, dtype)
-        check_symmetric(self.relevance)
+        relevance = check_relevance(relevance, has_gallery=False)
+        super().__init__(memory_size, relevance, name, dtype)
         criteria = make_criteria(
             far_range,
             calibration_range=calibration_range,

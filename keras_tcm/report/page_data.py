@@ -1,5 +1,6 @@
 """What the script of the page reads."""
 
+import base64
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_tcm.class_names import ClassNames, names_of
-from keras_tcm.evaluation import ErrorRates, Evaluation, encode_float32
+from keras_tcm.evaluation import ErrorRates, Evaluation
 
 # The classes between these percentiles make the bands of the charts.
 _BAND = (5, 95)
@@ -100,9 +101,13 @@ def _rates(rates: ErrorRates) -> dict[str, Any]:
         "frr": rates.frr.tolist(),
         "far_band": _band(rates.per_class_far),
         "frr_band": _band(rates.per_class_frr),
-        "per_class_far": encode_float32(rates.per_class_far.T),
-        "per_class_frr": encode_float32(rates.per_class_frr.T),
+        "per_class_far": _float32(rates.per_class_far.T),
+        "per_class_frr": _float32(rates.per_class_frr.T),
     }
+
+
+def _float32(values: np.ndarray) -> str:
+    return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
 
 
 def _utility_curves(evaluation: Evaluation) -> dict[str, Any]:

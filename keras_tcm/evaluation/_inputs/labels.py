@@ -16,11 +16,18 @@ from keras_tcm.relevance import (
 )
 
 
-def check_relevance(relevance: Any) -> Relevance | None:
-    """Return a relevance under which samples have classes, or raise.
+def check_relevance(relevance: Any, has_gallery: bool = True) -> Relevance | None:
+    """Return a relevance under which samples have classes.
 
     Args:
-        relevance: What a user gives: see `get_relevance`.
+        relevance: What a user gives: an object of `keras_tcm.relevance`, or `None` for
+            equal labels.
+        has_gallery: Whether there may be a gallery. Without, the relevance must be
+            symmetric. Defaults to `True`.
+
+    Raises:
+        TypeError: If it is no relevance.
+        ValueError: If it makes no classes, or is not symmetric.
     """
     relevance = get_relevance(relevance)
     known = (SharedLabel, HierarchyLevel, ClassRelevance)
@@ -30,6 +37,8 @@ def check_relevance(relevance: Any) -> Relevance | None:
             "None: a function makes no classes, over which OPIS is defined. "
             f"Received: relevance={relevance!r}"
         )
+    if not has_gallery:
+        check_symmetric(relevance)
     return relevance
 
 
