@@ -117,6 +117,8 @@ def test_import_loads_neither_the_study_nor_the_command_line():
         "interop.tensorflow_similarity.as_keras_loss",
         "interop.pytorch_metric_learning.as_keras_loss",
         "evaluation.UndefinedError",
+        "compare_embeddings",
+        "evaluation.ModelComparison",
         "visualization.plot_utility",
     ],
 )

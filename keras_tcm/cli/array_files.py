@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_tcm.cli.messages import UsageError, legible
-from keras_tcm.evaluation.distance import from_cosine
+from keras_tcm.evaluation import from_cosine
 
 _NPY = b"\x93NUMPY"
 # The second begins an archive without members.

@@ -13,7 +13,7 @@ import pytest
 
 import keras_tcm
 from keras_tcm import cli
-from keras_tcm.evaluation.distance import DISTANCES
+from keras_tcm.evaluation import DISTANCES
 from keras_tcm.study import demo, grid, toy
 
 ROOT = pathlib.Path(keras_tcm.__file__).parents[1]

@@ -7,8 +7,8 @@ import numpy as np
 from keras_tcm.cli.array_files import read_models
 from keras_tcm.cli.messages import UsageError, in_words, legible, title_of
 from keras_tcm.cli.options import evaluation_options, make_folder
+from keras_tcm.evaluation import compare_embeddings
 from keras_tcm.labels import check_labels, encode_labels
-from keras_tcm.study import compare_embeddings
 from keras_tcm.study.report import comparison_text, show, write_comparison
 
 

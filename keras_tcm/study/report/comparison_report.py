@@ -3,8 +3,8 @@
 import json
 import pathlib
 
+from keras_tcm.evaluation import ModelComparison
 from keras_tcm.files import write_text
-from keras_tcm.study.compare import ModelComparison
 from keras_tcm.study.report.document import (
     Markdown,
     document,

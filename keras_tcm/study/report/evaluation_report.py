@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_tcm.evaluation import Evaluation, OperatingPoint
-from keras_tcm.files import replacing, write_text
+from keras_tcm.evaluation import Evaluation
+from keras_tcm.files import write_text
 from keras_tcm.study.report.document import Markdown, table
 from keras_tcm.study.report.figures import save_figure
 from keras_tcm.visualization import plot_utility_comparison
@@ -55,7 +55,7 @@ def comparison_table(
         ".5f",
     )
     for target in far_targets:
-        points = [_point(evaluation, target) for evaluation in results]
+        points = [evaluation.operating_point(target) for evaluation in results]
         threshold = f"threshold at FAR {100 * target:g}%"
         add(threshold, [point.threshold for point in points], ".4f", compare=False)
         add("- achieved FAR", [point.far for point in points], ".4%", compare=False)
@@ -67,16 +67,6 @@ def comparison_table(
         add(f"FRR {threshold}", [point.frr for point in points], ".2%", compare=False)
     header = ["", *evaluations, *(["change"] if len(results) > 1 else [])]
     return table(header, rows)
-
-
-def _point(evaluation: Evaluation, far_target: float) -> OperatingPoint:
-    for point in evaluation.operating_points:
-        if point.far_target == far_target:
-            return point
-    raise ValueError(
-        f"`evaluations` must have an operating point at FAR {far_target}. Received: "
-        f"{[point.far_target for point in evaluation.operating_points]}"
-    )
 
 
 def write_report(
@@ -100,8 +90,7 @@ def write_report(
     for name, evaluation in evaluations.items():
         # No longer than a file system allows, in any alphabet.
         stem = re.sub(r"\W+", "_", name.lower())[:48].strip("_") or "evaluation"
-        with replacing(out / f"{stem}.json") as partial:
-            evaluation.save(partial)
+        evaluation.save(out / f"{stem}.json")
         page = stem if len(evaluations) > 1 else "report"
         evaluation.to_html(out / f"{page}.html", title=name, **of_page)
     write_text(out / "table.md", comparison_table(evaluations, far_targets))
