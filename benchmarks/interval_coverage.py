@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from keras_tcm.study import compare_embeddings
+from keras_tcm import compare_embeddings
 
 PER_CLASS = 8
 DIMENSION = 16

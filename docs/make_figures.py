@@ -36,7 +36,7 @@ def plot_two_classes(path):
     x, y = clusters([0.5, 1.05, *np.full(28, 0.8)], seed=1)
     distances = 1 - similarities(x)
     result = keras_tcm.evaluate_embeddings(x, y, verbose=False)
-    threshold = result.operating_points[1].threshold
+    threshold = result.operating_point(0.01).threshold
     figure, axes = plt.subplots(
         1, 2, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained"
     )

@@ -23,3 +23,14 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all.
+
+    Args:
+        path: The file; its folder must exist.
+        text: What to write.
+    """
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
@@ -72,6 +72,15 @@ def check_range(name: str, value: Any, low: float, high: float) -> tuple[float, 
     if not low <= first < second <= high:
         raise ValueError(message)
     return first, second
+
+
+def check_several(name: str, values: Any, kind: str) -> tuple[Any, ...]:
+    """Return several values as a tuple."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"`{name}` must be a sequence of {kind}. Received: {name}={values!r}"
+        )
+    return tuple(values)
 
 
 def tensor_shape(name: str, tensor: Any) -> tuple[int | None, ...]:

@@ -7,8 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-import keras_tcm_command
-from keras_tcm import OPIS
+from keras_tcm import OPIS, cli
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +43,7 @@ def test_commands_run(tmp_path, monkeypatch):
     embeddings = rng.normal(size=(20, 8))[labels] + rng.normal(size=(200, 8))
     np.savez(tmp_path / "embeddings.npz", embeddings=embeddings, labels=labels)
     monkeypatch.chdir(tmp_path)
-    assert keras_tcm_command.run(commands[0].split()) == 0
+    assert cli.run(commands[0].split()) == 0
     assert (tmp_path / "report" / "report.html").exists()
 
 

@@ -10,9 +10,17 @@ import keras
 
 from keras_tcm.callbacks.same_rows import check_same_rows
 from keras_tcm.callbacks.tensorboard_figures import TensorBoardFigures
-from keras_tcm.evaluation import Evaluation, UndefinedError, evaluate_embeddings
-from keras_tcm.evaluation.definition import check_several
-from keras_tcm.validation import check_choice, check_integer, check_number
+from keras_tcm.evaluation import (
+    Evaluation,
+    UndefinedError,
+    evaluate_embeddings,
+)
+from keras_tcm.validation import (
+    check_choice,
+    check_integer,
+    check_number,
+    check_several,
+)
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):
@@ -177,8 +185,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
 
     def _values(self, result: Evaluation | None) -> dict[str, float]:
         recall_at = self.options.get("recall_at", (1, 2, 4, 8))
-        points = result.operating_points if result else ()
-        point = next((p for p in points if p.far_target == self.far_target), None)
+        point = result.operating_point(self.far_target) if result else None
         values = {
             "opis": result.opis if result else math.nan,
             "epsilon_opis": result.epsilon_opis if result else math.nan,

@@ -1,7 +1,10 @@
 """Arrays that are generated once and kept in a file."""
 
 import os
+import tokenize
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +14,21 @@ from keras_tcm.files import replacing
 
 Arrays = dict[str, np.ndarray]
 
+# What reading raises for a file that is damaged, of another kind or out of reach. An
+# array in place of an archive is the `TypeError`.
+_UNREADABLE = (
+    EOFError,
+    KeyError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def cached_arrays(
     file_name: str,
@@ -19,6 +37,8 @@ def cached_arrays(
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Arrays:
     """Reads arrays from an `.npz` file, or generates them and writes it.
+
+    Warns where there is a file that cannot be read, or none can be written.
 
     Args:
         file_name: Name of the file; it should change whenever the data do.
@@ -32,11 +52,10 @@ def cached_arrays(
         The arrays named in `keys`.
     """
     path = _folder(data_dir) / file_name
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in keys}
-    except Exception:  # A missing, foreign or damaged file fails in many ways.
-        arrays = generate()
+    found = _read(path, keys)
+    if found is not None:
+        return found
+    arrays = generate()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial, open(partial, "wb") as file:
@@ -48,6 +67,21 @@ def cached_arrays(
             stacklevel=2,
         )
     return {key: arrays[key] for key in keys}
+
+
+def _read(path: Path, keys: Sequence[str]) -> Arrays | None:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in keys}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except _UNREADABLE as error:
+        warnings.warn(
+            f"{path} could not be read ({type(error).__name__}: {error}); the data "
+            "are generated anew.",
+            stacklevel=3,
+        )
+        return None
 
 
 def _folder(data_dir: str | os.PathLike[str] | None) -> Path:

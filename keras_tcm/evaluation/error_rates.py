@@ -66,8 +66,8 @@ class ErrorRates:
             "thresholds": self.thresholds.tolist(),
             "far": self.far.tolist(),
             "frr": self.frr.tolist(),
-            "per_class_far": encode_float32(self.per_class_far),
-            "per_class_frr": encode_float32(self.per_class_frr),
+            "per_class_far": _encode(self.per_class_far),
+            "per_class_frr": _encode(self.per_class_frr),
         }
 
     @classmethod
@@ -93,6 +93,6 @@ class ErrorRates:
         return cls(*shared, *per_class)
 
 
-def encode_float32(values: np.ndarray) -> str:
+def _encode(values: np.ndarray) -> str:
     """Write an array as base64 text of little-endian float32, row by row."""
     return base64.b64encode(values.astype(_FLOAT32).tobytes()).decode("ascii")

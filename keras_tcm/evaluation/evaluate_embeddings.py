@@ -1,34 +1,17 @@
 """Evaluation of embeddings over all pairs, or a sample of them."""
 
-import functools
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import keras
-import numpy as np
-
-from keras_tcm.evaluation.definition import (
-    Definition,
-    Thresholds,
-    check_several,
-    make_definition,
-)
-from keras_tcm.evaluation.distribution import NUM_STEPS, Distribution
-from keras_tcm.evaluation.error_rates import ErrorRates
-from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
-from keras_tcm.evaluation.executors import ClientExecutor
-from keras_tcm.evaluation.inputs import Inputs, check_inputs
-from keras_tcm.evaluation.pairs import Pairs
-from keras_tcm.evaluation.precision import full_precision
-from keras_tcm.evaluation.relevance_labels import check_relevance, has_single_labels
-from keras_tcm.evaluation.tile_walk import Progress
-from keras_tcm.labels import label_array
-from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
-from keras_tcm.validation import check_choice, check_integer
-
-# With verbose="auto", a progress bar appears from this many pairs on (some seconds).
-_LONG_RUN_PAIRS = 10**9
+from keras_tcm.evaluation._counting.count_pairs import count_pairs
+from keras_tcm.evaluation._inputs.labels import check_relevance, has_single_labels
+from keras_tcm.evaluation._inputs.pair_space import pair_space
+from keras_tcm.evaluation._rates import evaluation_of
+from keras_tcm.evaluation._walk.executors import ClientExecutor
+from keras_tcm.evaluation._walk.plan import plan_for
+from keras_tcm.evaluation.criteria import make_criteria
+from keras_tcm.evaluation.evaluation import Evaluation
+from keras_tcm.validation import check_choice, check_integer, check_several
 
 
 def evaluate_embeddings(
@@ -190,7 +173,7 @@ def evaluate_embeddings(
         - [Zhang et al., ICLR 2024](https://arxiv.org/abs/2307.04047)
         - [Musgrave et al., ECCV 2020](https://arxiv.org/abs/2003.08505) (mAP@R)
     """
-    definition = make_definition(
+    criteria = make_criteria(
         far_range,
         frr_range,
         calibration_range,
@@ -223,7 +206,7 @@ def evaluate_embeddings(
             )
     check_choice("verbose", verbose, (True, False, "auto"))
 
-    inputs = check_inputs(
+    space = pair_space(
         embeddings,
         labels,
         gallery_embeddings,
@@ -231,132 +214,9 @@ def evaluate_embeddings(
         relevance,
         gallery_includes_queries,
     )
-    if max_pairs is not None and max_pairs >= inputs.num_pairs:
-        max_pairs = None
-    new_progress = functools.partial(
-        progress_bar, max_pairs or inputs.num_pairs, verbose
-    )
-    with full_precision():
-        pairs = inputs.pairs(
-            recall_at, max_pairs, seed, block_size, executor, new_progress
-        )
-        return evaluate_pairs(inputs, pairs, definition, recall_at)[0]
-
-
-def evaluate_pairs(
-    inputs: Inputs, pairs: Pairs, definition: Definition, recall_at: Sequence[int]
-) -> tuple[Evaluation, np.ndarray, np.ndarray]:
-    """Compare pairs, and measure what `definition` asks for.
-
-    Args:
-        inputs: What the pairs are made of.
-        pairs: The pairs, not counted yet.
-        definition: What to measure.
-        recall_at: Values of k for R@k, as the pairs were told.
-
-    Returns:
-        The evaluation, and what `pairs.retrieval` returns.
-    """
-    pairs.count(definition)
-    positive, negative = pairs.positive, pairs.negative
-    chosen = definition.thresholds(positive, negative)
-    cuts, places = np.unique(chosen.cuts, return_inverse=True)
-    positives_accepted, negatives_accepted = (
-        counts[:, places] for counts in pairs.accepted(cuts)
-    )
-    hits, average_precision = pairs.retrieval()
-    error = pairs.sampling_error(definition, chosen)
-
-    size = definition.num_thresholds
-    utility = utility_curves(
-        positives_accepted[:, :size],
-        pairs.num_positives,
-        negatives_accepted[:, :size],
-        pairs.num_negatives,
-        definition.beta,
-    )
-    per_class = opis_per_class(utility)
-    epsilon_score = epsilon_opis(utility, definition.epsilon)
-    standard_errors: dict[str, float] | None = None
-    if error is not None:
-        per_class = per_class - error.opis_bias
-        epsilon_score -= error.epsilon_opis_bias
-        retrieval = np.column_stack([average_precision, hits])
-        names = ("map_at_r", *(f"recall_at_{k}" for k in recall_at))
-        spread = retrieval.std(axis=0, ddof=1) / math.sqrt(len(retrieval))
-        spread *= math.sqrt(1.0 - pairs.query_share)
-        standard_errors = error.scores | dict(zip(names, spread.tolist(), strict=True))
-    frr = 1.0 - positives_accepted / pairs.num_positives[:, None]
-    far = negatives_accepted / pairs.num_negatives[:, None]
-
-    def point_at(
-        place: int, target: float, threshold: float, errors: dict[str, float] | None
-    ) -> OperatingPoint:
-        if math.isnan(threshold):
-            unknown = np.full(len(far), np.nan)
-            return OperatingPoint(
-                target, math.nan, math.nan, math.nan, unknown, unknown.copy()
-            )
-        return OperatingPoint(
-            far_target=target,
-            threshold=threshold,
-            far=float(negative.share_up_to(chosen.cuts[place])),
-            frr=float(1.0 - positive.share_up_to(chosen.cuts[place])),
-            per_class_far=far[:, place],
-            per_class_frr=frr[:, place],
-            standard_errors=errors,
-        )
-
-    operating_points = tuple(
-        point_at(
-            size + number,
-            target,
-            math.nan if point is None else definition.distance_of(point),
-            None if error is None else error.points[number],
-        )
-        for number, (target, point) in enumerate(
-            zip(definition.far_targets, chosen.points, strict=True)
-        )
-    )
-    first = len(chosen.cuts) - len(definition.at_thresholds)
-    at_thresholds = tuple(
-        point_at(
-            first + number,
-            math.nan,
-            threshold,
-            None if error is None else error.at_thresholds[number],
-        )
-        for number, threshold in enumerate(definition.at_thresholds)
-    )
-    error_rates = _error_rates(
-        chosen, operating_points, positive, negative, frr[:, :first], far[:, :first]
-    )
-    recall = hits.mean(axis=0).tolist()
-    evaluation = Evaluation(
-        opis=float(per_class.mean()),
-        epsilon_opis=epsilon_score,
-        opis_per_class=per_class,
-        recall=dict(zip(recall_at, recall, strict=True)),
-        map_at_r=float(average_precision.mean()),
-        eer=chosen.eer,
-        calibration_range=chosen.bounds,
-        thresholds=chosen.calibration,
-        utility=utility,
-        classes=label_array(pairs.classes),
-        class_counts=pairs.class_counts,
-        operating_points=operating_points,
-        num_samples=len(inputs.vectors[0]),
-        num_excluded_classes=pairs.num_excluded,
-        num_positive_pairs=positive.size,
-        num_negative_pairs=pairs.num_negative_pairs,
-        distance=definition.distance,
-        beta=definition.beta,
-        epsilon=definition.epsilon,
-        standard_errors=standard_errors,
-        error_rates=error_rates,
-        at_thresholds=at_thresholds,
-    )
-    return evaluation, hits, average_precision
+    plan = plan_for(space, recall_at, max_pairs, seed, block_size, executor, verbose)
+    counts = count_pairs(space, plan, criteria)
+    return evaluation_of(counts, criteria, recall_at)
 
 
 def _check_recall_at(recall_at: Any) -> tuple[int, ...]:
@@ -364,43 +224,3 @@ def _check_recall_at(recall_at: Any) -> tuple[int, ...]:
     if not values:
         raise ValueError("`recall_at` must not be empty. Received: recall_at=()")
     return tuple(check_integer("recall_at", k, 1) for k in values)
-
-
-def _error_rates(
-    chosen: Thresholds,
-    points: Sequence[OperatingPoint],
-    positive: Distribution,
-    negative: Distribution,
-    per_class_frr: np.ndarray,
-    per_class_far: np.ndarray,
-) -> ErrorRates:
-    point_thresholds = [point.threshold for point in points]
-    distances = np.concatenate([chosen.calibration, point_thresholds, chosen.between])
-    # Without unresolved points, which are NaN, and those at the largest distance, which
-    # would stretch the range.
-    is_used = chosen.cuts[: len(distances)] < NUM_STEPS - 1
-    is_used[: len(chosen.calibration)] = True
-    _, places = np.unique(np.where(is_used, distances, np.nan), return_index=True)
-    places = places[~np.isnan(distances[places])]
-    cuts = chosen.cuts[places]
-    return ErrorRates(
-        thresholds=distances[places],
-        far=negative.share_up_to(cuts),
-        frr=1.0 - positive.share_up_to(cuts),
-        per_class_far=per_class_far[:, places].astype(np.float32),
-        per_class_frr=per_class_frr[:, places].astype(np.float32),
-    )
-
-
-def progress_bar(num_pairs: int, verbose: bool | str) -> Progress | None:
-    """Make what a walk over some pairs reports to."""
-    if not (num_pairs >= _LONG_RUN_PAIRS if verbose == "auto" else verbose):
-        return None
-    bar: keras.utils.Progbar | None = None
-
-    def report(done: int, total: int) -> None:
-        nonlocal bar
-        bar = bar or keras.utils.Progbar(total, unit_name="block")
-        bar.update(done, finalize=done == total)
-
-    return report

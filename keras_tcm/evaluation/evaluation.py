@@ -6,19 +6,22 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from keras_tcm.class_names import ClassNames
-from keras_tcm.evaluation.definition import check_thresholds
-from keras_tcm.evaluation.distance import to_cosine
-from keras_tcm.evaluation.distribution import accepted_steps
+from keras_tcm.evaluation.criteria import check_thresholds
+from keras_tcm.evaluation.distances import accepted_steps, to_cosine
 from keras_tcm.evaluation.error_rates import ErrorRates
 from keras_tcm.files import replacing
 from keras_tcm.labels import json_labels, label_array
+from keras_tcm.ops.curves import mean_over_range, num_worst_classes
+from keras_tcm.validation import check_choice, check_integer, check_number
 
 _FORMAT = "keras_tcm.Evaluation"
+# Of what `to_dict` returns: another number where its fields, or their meaning, change.
+_VERSION = 1
 # Fields that hold operating points.
 _POINTS = ("operating_points", "at_thresholds")
 
@@ -84,11 +87,11 @@ class Evaluation:
         distance: `"cosine"` or `"euclidean"`.
         beta: Weight of the sensitivity in the utility.
         epsilon: Share of classes that count as worst.
+        error_rates: FAR and FRR, in all and of each class, at many thresholds: see
+            `ErrorRates`.
         standard_errors: Where pairs were sampled, the standard errors of `"opis"`,
             `"epsilon_opis"`, `"eer"`, `"map_at_r"` and `"recall_at_1"` (and the other
             k). `None` if all pairs were compared.
-        error_rates: FAR and FRR, in all and of each class, at many thresholds: see
-            `ErrorRates`. `None` in results that an earlier version saved.
         at_thresholds: One `OperatingPoint` per distance of `at_thresholds`, increasing
             and each of them once.
 
@@ -118,9 +121,77 @@ class Evaluation:
     distance: str
     beta: float
     epsilon: float
+    error_rates: ErrorRates
     standard_errors: dict[str, float] | None = None
-    error_rates: ErrorRates | None = None
     at_thresholds: tuple[OperatingPoint, ...] = ()
+
+    def operating_point(self, far: float) -> OperatingPoint:
+        """The operating point for a FAR target.
+
+        Args:
+            far: One of the `far_targets` of `evaluate_embeddings`.
+
+        Raises:
+            TypeError: If `far` is not a number.
+            ValueError: If it is not one of the targets.
+
+        Example:
+
+        >>> result.operating_point(0.01).far <= 0.01
+        True
+        """
+        far = check_number("far", far, 0, 1, open_low=True)
+        for point in self.operating_points:
+            if point.far_target == far:
+                return point
+        known = [point.far_target for point in self.operating_points]
+        raise ValueError(
+            f"`far` must be one of the evaluation's `far_targets`, {known}. "
+            f"Received: far={far!r}"
+        )
+
+    def worst_classes(
+        self, n: int | None = None, by: Literal["opis", "utility"] = "opis"
+    ) -> np.ndarray:
+        """The classes that fit the common threshold worst.
+
+        Args:
+            n: Number of classes, at most. Defaults to `None`: the share of the classes
+                that epsilon-OPIS takes for the worst, at least one.
+            by: `"opis"`: those with the largest share of OPIS, which lie farthest from
+                the others, on whichever side. `"utility"`: those with the lowest mean
+                utility over the calibration range, which epsilon-OPIS compares with the
+                others. Defaults to `"opis"`.
+
+        Returns:
+            Their indices in `classes`, the worst first; the first in `classes` of equal
+            ones.
+
+        Raises:
+            TypeError: If `n` is not an integer.
+            ValueError: If `n` is below 1, or `by` is another than these.
+
+        Example:
+
+        >>> worst = result.worst_classes(3)
+        >>> result.classes[worst].shape, result.opis_per_class[worst].shape
+        ((3,), (3,))
+        """
+        if n is None:
+            n = num_worst_classes(len(self.classes), self.epsilon)
+        n = check_integer("n", n, 1)
+        check_choice("by", by, ("opis", "utility"))
+        fit = mean_over_range(self.utility) if by == "utility" else -self.opis_per_class
+        return np.argsort(fit, kind="stable")[:n]
+
+    def utility_curves(self) -> tuple[np.ndarray, np.ndarray]:
+        """The utility of each class as far as it is known, beyond the range of OPIS.
+
+        Returns:
+            The thresholds of `error_rates`, shape `(R,)`, and the utility of each class
+            there, shape `(C, R)`.
+        """
+        return self.error_rates.thresholds, self.error_rates.utility(self.beta)
 
     def rates_at(self, thresholds: Any) -> ErrorRates:
         """FAR and FRR at thresholds that have been counted, in all and of each class.
@@ -189,9 +260,7 @@ class Evaluation:
             *self.at_thresholds,
             *(point for point in self.operating_points if point.resolved),
         ]
-        empty = np.zeros((len(self.classes), 0))
         rates = self.error_rates
-        rates = rates or ErrorRates(empty[0], empty[0], empty[0], empty, empty)
         return ErrorRates(
             np.array([*(point.threshold for point in points), *rates.thresholds]),
             np.array([*(point.far for point in points), *rates.far]),
@@ -207,12 +276,11 @@ class Evaluation:
             for point in points
             if point.resolved
         ]
-        if self.error_rates is not None:
-            thresholds = self.error_rates.thresholds
-            known.append(
-                f"one of the {len(thresholds)} `error_rates.thresholds` from "
-                f"{float(thresholds[0])!r} to {float(thresholds[-1])!r}"
-            )
+        thresholds = self.error_rates.thresholds
+        known.append(
+            f"one of the {len(thresholds)} `error_rates.thresholds` from "
+            f"{float(thresholds[0])!r} to {float(thresholds[-1])!r}"
+        )
         return (
             f"`thresholds` must have been counted: {', '.join(known)}. For others, "
             f"evaluate with `at_thresholds`. Received: {float(threshold)!r}"
@@ -284,13 +352,14 @@ class Evaluation:
         values["recall"] = {str(k): value for k, value in self.recall.items()}
         for name in _POINTS:
             values[name] = [dataclasses.asdict(point) for point in values[name]]
-        values["error_rates"] = self.error_rates and self.error_rates.to_dict()
-        return {"format": _FORMAT, **_to_json(values)}
+        values["error_rates"] = self.error_rates.to_dict()
+        return {"format": _FORMAT, "version": _VERSION, **_to_json(values)}
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the result to a JSON file."""
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(self.to_dict(), file, allow_nan=False)
+        """Write the result to a JSON file: whole, or not at all."""
+        text = json.dumps(self.to_dict(), allow_nan=False)
+        with replacing(pathlib.Path(path)) as partial:
+            partial.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -302,34 +371,37 @@ class Evaluation:
         try:
             with open(path, encoding="utf-8") as file:
                 return cls.from_dict(json.load(file))
-        except ValueError:
+        except ValueError as error:
             raise ValueError(
                 f"`path` must be a file that `Evaluation.save` wrote. "
-                f"Received: path={os.fspath(path)!r}"
-            ) from None
+                f"Received: path={os.fspath(path)!r}, where {error}"
+            ) from error
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a result of what `to_dict` returned, also by way of JSON.
 
         Raises:
-            ValueError: If it is anything else.
+            ValueError: If it is anything else, or what another version returned.
         """
-        names = {"format", *(field.name for field in dataclasses.fields(cls))}
-        # Earlier versions saved results without these.
-        optional = {"error_rates", "at_thresholds"}
-        if not isinstance(values, dict) or values.keys() | optional != names:
-            found = list(values) if isinstance(values, dict) else values
+        if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise ValueError(
-                "`values` must be what `Evaluation.to_dict` returns. "
-                f"Received: {found!r:.200}"
+                "`values` must be what `Evaluation.to_dict` returns, with "
+                f"format={_FORMAT!r}. Received: {values!r:.200}"
             )
-        values = dict(values)
-        found = values.pop("format")
-        if found != _FORMAT:
+        if values.get("version") != _VERSION:
             raise ValueError(
-                f"`values` must have the format {_FORMAT!r}. Received: {found!r}"
+                f"`values` must be of version {_VERSION}, which this version of "
+                "keras_tcm reads: evaluate again, or use the version that wrote it. "
+                f"Received: version={values.get('version')!r}"
             )
+        names = [field.name for field in dataclasses.fields(cls)]
+        if values.keys() != {"format", "version", *names}:
+            raise ValueError(
+                f"`values` must have format, version, {', '.join(names)}. "
+                f"Received: {list(values)!r:.200}"
+            )
+        values = {name: values[name] for name in names}
         for name in ("opis_per_class", "thresholds", "utility", "class_counts"):
             values[name] = np.asarray(values[name])
         values["classes"] = label_array(values["classes"])
@@ -337,27 +409,12 @@ class Evaluation:
         values["recall"] = {int(k): value for k, value in values["recall"].items()}
         errors = values["standard_errors"]
         values["standard_errors"] = errors and _load_errors(errors)
-        rates = values.get("error_rates")
-        values["error_rates"] = rates and ErrorRates.from_dict(rates)
+        values["error_rates"] = ErrorRates.from_dict(values["error_rates"])
         for name in _POINTS:
             values[name] = tuple(
-                _load_operating_point(dict(point)) for point in values.get(name, ())
+                _load_operating_point(dict(point)) for point in values[name]
             )
         return cls(**values)
-
-    def plot_utility(self, ax: Any = None, threshold: float | None = None) -> Any:
-        """Draw the utility curves of all classes; needs matplotlib.
-
-        Args:
-            ax: Matplotlib axes. Defaults to new ones.
-            threshold: A distance to mark. Defaults to `None`.
-
-        Returns:
-            The axes.
-        """
-        from keras_tcm.visualization import plot_utility
-
-        return plot_utility(self, ax=ax, threshold=threshold)
 
     def to_html(
         self,

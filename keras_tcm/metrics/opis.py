@@ -6,12 +6,14 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_tcm.evaluation import UndefinedError, evaluate_embeddings
-from keras_tcm.evaluation.distance import DISTANCES
-from keras_tcm.evaluation.relevance_labels import check_relevance, check_symmetric
+from keras_tcm.evaluation import (
+    UndefinedError,
+    check_relevance,
+    evaluate_embeddings,
+    make_criteria,
+)
 from keras_tcm.metrics.embedding_metric import EmbeddingMetric
 from keras_tcm.metrics.opis_of_batch import opis_of_batch
-from keras_tcm.validation import check_choice, check_number, check_range
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -83,23 +85,20 @@ class OPIS(EmbeddingMetric):
         name: str | None = "opis",
         dtype: Any = None,
     ) -> None:
-        super().__init__(memory_size, check_relevance(relevance), name, dtype)
-        check_symmetric(self.relevance)
-        self.far_range = check_range("far_range", far_range, 0, 1)
-        check_number("far_range", self.far_range[0], 0, 1, open_low=True)
-        self.calibration_range = (
-            None
-            if calibration_range is None
-            else check_range("calibration_range", calibration_range, 0, 2)
+        relevance = check_relevance(relevance, has_gallery=False)
+        super().__init__(memory_size, relevance, name, dtype)
+        criteria = make_criteria(
+            far_range,
+            calibration_range=calibration_range,
+            beta=beta,
+            epsilon=0.5 if epsilon is None else epsilon,
+            distance=distance,
         )
-        self.beta = check_number("beta", beta, 0, open_low=True)
-        self.epsilon = (
-            None
-            if epsilon is None
-            else check_number("epsilon", epsilon, 0, 1, open_low=True, open_high=True)
-        )
-        check_choice("distance", distance, DISTANCES)
-        self.distance = distance
+        self.far_range = criteria.far_range
+        self.calibration_range = criteria.calibration_range
+        self.beta = criteria.beta
+        self.epsilon = None if epsilon is None else criteria.epsilon
+        self.distance = criteria.distance
         # Lower is better, for callbacks with mode="auto".
         self._direction = "down"
 

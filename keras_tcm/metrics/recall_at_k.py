@@ -6,9 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_tcm.evaluation.distribution import STEPS_PER_UNIT
-from keras_tcm.evaluation.neighbor_ranks import RANK_TIE_STEPS
-from keras_tcm.evaluation.recall import recall_at_k
+from keras_tcm.evaluation import RANK_TIE_STEPS, STEPS_PER_UNIT, recall_at_k
 from keras_tcm.metrics.batch_pairs import distinct_pairs, positive_pairs
 from keras_tcm.metrics.embedding_metric import EmbeddingMetric
 from keras_tcm.validation import check_integer

@@ -56,23 +56,6 @@ const shareColumn = {
   text: shareText,
 };
 
-function showWithoutRates() {
-  const utilityColumn = {
-    name: "Mean utility",
-    first: "ascending",
-    value: (i) => data.utility[i],
-    text: (i) => data.utility[i].toFixed(4),
-  };
-  const columns = [classColumn, samplesColumn, utilityColumn, shareColumn];
-  const table = new ClassTable(data, columns);
-  drawUtility();
-  byId("classes-caption").textContent = "Utility: mean over the calibration range";
-  byId("rates-figure").remove();
-  byId("classes-figure").remove();
-  table.sortBy(utilityColumn);
-  reveal("no-rates", "charts", "classes-section");
-}
-
 function showRates() {
   const { thresholds, far_band: farBand, frr_band: frrBand } = data.rates;
   const last = thresholds.length - 1;
@@ -256,5 +239,4 @@ function spread([low, high], index) {
   return `90% of classes: ${percent(low[index], 2)} to ${percent(high[index], 2)}`;
 }
 
-if (data.rates) showRates();
-else showWithoutRates();
+showRates();

@@ -8,7 +8,7 @@ import string
 from typing import Any
 
 from keras_tcm.class_names import ClassNames
-from keras_tcm.evaluation.evaluation import Evaluation
+from keras_tcm.evaluation import Evaluation
 from keras_tcm.report.page_data import page_data
 from keras_tcm.report.summary import describe, measures, operating_points, sizes
 from keras_tcm.report.thumbnails import thumbnails

@@ -1,5 +1,6 @@
 """What the script of the page reads."""
 
+import base64
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -8,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_tcm.class_names import ClassNames, names_of
-from keras_tcm.evaluation.error_rates import ErrorRates, encode_float32
-from keras_tcm.evaluation.evaluation import Evaluation
-from keras_tcm.ops.curves import mean_over_range, num_worst_classes
+from keras_tcm.evaluation import ErrorRates, Evaluation
 
 # The classes between these percentiles make the bands of the charts.
 _BAND = (5, 95)
@@ -34,20 +33,20 @@ def page_data(
         ASCII text without `<`, `>` and `&`: an object with
         - `labels` and `thumbnails` of length `C`, or `null` where there are no names
           and no images;
-        - `classes` (names), `samples`, `share` (of OPIS; all `null` where OPIS is not
-          above 0) and `utility` (mean over the calibration range), each of length `C`;
+        - `classes` (names), `samples` and `share` (of OPIS; all `null` where OPIS is
+          not above 0), each of length `C`;
         - `distance`, `beta`, `calibration_range`;
         - `rates`: `thresholds`, `far`, `frr` of length `R`, their `far_band` and
           `frr_band` over the classes, and `per_class_far` and `per_class_frr`: base64
           of little-endian float32, shape `(R, C)`, so that one threshold's are
-          contiguous; or `null` where the evaluation has none;
+          contiguous;
         - `utility_curves`: `thresholds`, the `mean`, `worst` (mean of the worst
           classes) and `band` at each, and `lowest`, of all classes and thresholds;
         - `points`: `name` and `index` among `rates.thresholds` of operating points, of
           thresholds that were asked for, and of the equal error rate;
         - `num_operating_points`: how many of them are operating points.
     """
-    rates = evaluation.error_rates and _known_rates(evaluation, evaluation.error_rates)
+    rates = _known_rates(evaluation)
     total = evaluation.opis_per_class.sum()
     shares = [
         value / total if total > 0 else None
@@ -60,13 +59,12 @@ def page_data(
         "thumbnails": thumbnails,
         "samples": evaluation.class_counts.tolist(),
         "share": shares,
-        "utility": mean_over_range(evaluation.utility).tolist(),
         "distance": evaluation.distance,
         "beta": evaluation.beta,
         "calibration_range": evaluation.calibration_range,
-        "rates": rates and _rates(rates),
+        "rates": _rates(rates),
         "utility_curves": _utility_curves(evaluation),
-        "points": rates and _points(evaluation, rates),
+        "points": _points(evaluation, rates),
         "num_operating_points": sum(
             point.resolved for point in evaluation.operating_points
         ),
@@ -78,8 +76,9 @@ def page_data(
     return text
 
 
-def _known_rates(evaluation: Evaluation, rates: ErrorRates) -> ErrorRates:
+def _known_rates(evaluation: Evaluation) -> ErrorRates:
     """Rates also at the thresholds that were asked for."""
+    rates = evaluation.error_rates
     if not evaluation.at_thresholds:
         return rates
     more = evaluation.rates_at([point.threshold for point in evaluation.at_thresholds])
@@ -102,19 +101,19 @@ def _rates(rates: ErrorRates) -> dict[str, Any]:
         "frr": rates.frr.tolist(),
         "far_band": _band(rates.per_class_far),
         "frr_band": _band(rates.per_class_frr),
-        "per_class_far": encode_float32(rates.per_class_far.T),
-        "per_class_frr": encode_float32(rates.per_class_frr.T),
+        "per_class_far": _float32(rates.per_class_far.T),
+        "per_class_frr": _float32(rates.per_class_frr.T),
     }
 
 
+def _float32(values: np.ndarray) -> str:
+    return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
+
+
 def _utility_curves(evaluation: Evaluation) -> dict[str, Any]:
-    rates = evaluation.error_rates
-    thresholds, utility = evaluation.thresholds, evaluation.utility
-    if rates is not None:
-        thresholds, utility = rates.thresholds, rates.utility(evaluation.beta)
+    thresholds, utility = evaluation.utility_curves()
     # The worst classes are those of epsilon-OPIS, wherever the curves reach.
-    order = np.argsort(mean_over_range(evaluation.utility), kind="stable")
-    worst = order[: num_worst_classes(len(order), evaluation.epsilon)]
+    worst = evaluation.worst_classes(by="utility")
     return {
         "thresholds": thresholds.tolist(),
         "mean": utility.mean(axis=0).tolist(),
@@ -141,7 +140,7 @@ def _points(evaluation: Evaluation, rates: ErrorRates) -> list[dict[str, Any]]:
         for index in np.flatnonzero(rates.thresholds == point.threshold)
     ]
     crossing = int(np.abs(rates.far - rates.frr).argmin())
-    # The rates of an earlier version need not have it, to the digits shown.
+    # At the largest distance, it is not among the thresholds.
     if abs((rates.far + rates.frr)[crossing] / 2 - evaluation.eer) < 5e-5:
         points.append({"name": "EER", "index": crossing})
     return points

@@ -3,7 +3,7 @@
 import html
 import math
 
-from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
+from keras_tcm.evaluation import Evaluation, OperatingPoint
 
 
 def describe(evaluation: Evaluation) -> str:

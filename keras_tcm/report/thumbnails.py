@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_tcm.evaluation.evaluation import Evaluation
+from keras_tcm.evaluation import Evaluation
 from keras_tcm.labels import check_labels
 from keras_tcm.visualization.images import check_images, pick_images, samples_of
 
@@ -31,7 +31,7 @@ def thumbnails(evaluation: Evaluation, images: Any, labels: Any) -> list[str | N
     """
     images = check_images(images)
     labels = check_labels("labels", labels, len(images))
-    order = np.argsort(-evaluation.opis_per_class, kind="stable")[:MAX_THUMBNAILS]
+    order = evaluation.worst_classes(MAX_THUMBNAILS)
     rows = samples_of(evaluation.classes[order].tolist(), labels, 1)
     first = [sample for (sample,) in rows]
     pixels = pick_images(images, first)

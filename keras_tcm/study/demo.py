@@ -3,10 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import math
 import pathlib
-import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +12,13 @@ import numpy as np
 
 from keras_tcm import datasets
 from keras_tcm.evaluation import Evaluation
-from keras_tcm.files import replacing
-from keras_tcm.study.document import Paragraph, print_block
-from keras_tcm.study.evaluation_report import write_report
+from keras_tcm.files import write_text
 from keras_tcm.study.grid import BASE_LOSSES, Cell, Run, TCMSetting
-from keras_tcm.study.run_record import RunRecord, read_run
-from keras_tcm.study.runner import do_run, in_short, package_versions, prepare_folder
+from keras_tcm.study.pace import Pace, TooSlowError
+from keras_tcm.study.report.document import paragraph, show
+from keras_tcm.study.report.evaluation_report import write_report
+from keras_tcm.study.run_record import RunRecord, package_versions, read_run
+from keras_tcm.study.runner import do_run, prepare_folder
 from keras_tcm.study.training import NUM_EPOCHS, Recipe
 from keras_tcm.study.workers import worker_processes
 
@@ -37,18 +35,9 @@ TUNED = {
     "triplet_margin": TCMSetting(0.769, 0.534, 1.0),
 }
 # Training steps of each model in the README's tables.
-STEPS = 2000
+DEMO_STEPS = 2000
 # If both models took longer than this, they get fewer steps.
 MINUTES = 20
-# A number of steps that was chosen for lack of time is a multiple of this.
-_STEPS_UNIT = 5 * NUM_EPOCHS
-# The first steps compile and allocate. As many of the next ones tell the pace, or
-# fewer, but at least five, where they take longer than so many seconds.
-_UNTIMED_STEPS = 3
-_TIMED_STEPS = 20
-_TIMED_SECONDS = 20.0
-# The time left follows the pace of so many last steps.
-_RECENT_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +48,8 @@ class DemoSettings:
         loss: Name of the base loss, one of `TUNED`.
         tcm: Margins and weight of TCM. Defaults to those of `TUNED` for the loss.
         steps: Training steps of each model, rounded up to a multiple of 8. Defaults to
-            `None`: `STEPS`, or as many as both models can do in `MINUTES`, if the first
-            steps show that this is less.
+            `None`: `DEMO_STEPS`, or as many as both models can do in `MINUTES`, if the
+            first steps show that this is less.
         seed: Seed of both models.
     """
 
@@ -134,7 +123,7 @@ def run_demo(
                 _train, missing, folder, settings, steps, data_dir, notes, limit
             ).result()
         for name, setting in missing.items():
-            finished[name] = read_run(_path(folder, settings.run(setting, steps)))
+            finished[name] = read_run(settings.run(setting, steps).path(folder))
     evaluations = {name: finished[name].evaluation() for name in models}
     write_report(
         out,
@@ -150,7 +139,7 @@ def run_demo(
             "tcm": dataclasses.asdict(tcm),
             "steps": steps,
         },
-        "steps_in_the_readme": STEPS,
+        "steps_in_the_readme": DEMO_STEPS,
         "versions": dict(made_by.versions),
         "backend": made_by.backend,
         "training_seconds": {name: finished[name].seconds for name in models},
@@ -174,20 +163,15 @@ def run_demo(
             for name, evaluation in evaluations.items()
         },
     }
-    with replacing(out / "results.json") as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "results.json", json.dumps(record, indent=2) + "\n")
     return evaluations, steps
 
 
 def _say(text: str) -> None:
-    print_block(Paragraph(text))
+    show(paragraph(text))
 
 
 # -------------------------------------------------------------------- finished models
-
-
-def _path(folder: pathlib.Path, run: Run) -> pathlib.Path:
-    return folder / f"{run.name}.json"
 
 
 def _digest(data: tuple[tuple[np.ndarray, np.ndarray], ...]) -> str:
@@ -209,13 +193,13 @@ def _finished(
     Returns:
         Their records by name, and the training steps of those that are missing.
     """
-    steps = settings.run(None, settings.steps or STEPS).cell.steps
+    steps = settings.run(None, settings.steps or DEMO_STEPS).cell.steps
     is_free = settings.steps is None
     finished = {}
     paths = set()
     for name, setting in models.items():
         run = settings.run(setting, steps)
-        path = _path(folder, run)
+        path = run.path(folder)
         paths.add(path)
         if not path.exists():
             continue
@@ -227,7 +211,7 @@ def _finished(
             continue
         # The number of steps was chosen then: it holds for the other model as well.
         if is_free and record.notes.get("shortened"):
-            run = settings.run(setting, record.config["steps"])
+            run = settings.run(setting, record.run.cell.steps)
         differences = _differences(record, run, notes)
         if differences:
             _say(
@@ -249,13 +233,8 @@ def _differences(record: RunRecord, run: Run, notes: Mapping[str, Any]) -> list[
     found, expected = (
         {**config, **versions, "backend": backend, "data": data.get("data")}
         for config, versions, backend, data in (
-            (record.config, record.versions, record.backend, record.notes),
-            (
-                json.loads(json.dumps(run.config())),
-                package_versions(),
-                keras.backend.backend(),
-                notes,
-            ),
+            (record.run.config(), record.versions, record.backend, record.notes),
+            (run.config(), package_versions(), keras.backend.backend(), notes),
         )
     )
     return [
@@ -291,119 +270,19 @@ def _train(
     Returns:
         The training steps of each.
     """
-    pace = _Pace(len(models), limit)
+    pace = Pace(len(models), limit)
     for name, setting in models.items():
         print(f"\n{name}", flush=True)
         while True:
             run = settings.run(setting, steps)
-            path = _path(folder, run)
+            path = run.path(folder)
             try:
                 do_run(run, path, data_dir, notes, [pace])
                 break
-            except _TooSlowError as error:
+            except TooSlowError as error:
                 # From the start: the learning rates of all steps depend on their
                 # number.
                 steps = error.steps
                 notes = {**notes, "shortened": True}
-        print(f"  {in_short(read_run(path))}", flush=True)
+        print(f"  {read_run(path).in_short()}", flush=True)
     return steps
-
-
-class _TooSlowError(Exception):
-    """The trainings would take too long with so many steps.
-
-    Attributes:
-        steps: How many each can do in time.
-    """
-
-    def __init__(self, steps: int) -> None:
-        super().__init__(steps)
-        self.steps = steps
-
-
-class _Pace(keras.callbacks.Callback):
-    """Measures the steps of trainings that follow each other, and tells the time left.
-
-    Args:
-        models: How many trainings there will be, all of the same number of steps.
-        limit: Seconds that all may take. If the first steps show that they would take
-            longer, `_TooSlowError` is raised.
-    """
-
-    def __init__(self, models: int, limit: float | None) -> None:
-        super().__init__()
-        self._models = models
-        self._limit = limit
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self._steps = self.params["epochs"] * self.params["steps"]
-        self._start = self._shown = time.monotonic()
-        # When each step ended.
-        self._times: list[float] = []
-        self._is_measured = False
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # The loss of the step is known by now, which is when its work is done.
-        now = time.monotonic()
-        self._times.append(now)
-        timed = len(self._times) - _UNTIMED_STEPS
-        if not self._is_measured and (
-            timed >= _TIMED_STEPS
-            or (timed >= 5 and now - self._times[_UNTIMED_STEPS - 1] > _TIMED_SECONDS)
-        ):
-            self._is_measured = True
-            self._tell()
-        if sys.stdout.isatty() and now - self._shown > 1:
-            self._shown = now
-            self._show(logs, end="\r")
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._show(logs, end="\n")
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self._models -= 1
-        print("  testing it ...", flush=True)
-
-    def _tell(self) -> None:
-        """Tell how long all will take, unless that is too long."""
-        # One step that something held up says nothing about the others.
-        pace = float(np.median(np.diff(self._times[_UNTIMED_STEPS - 1 :])))
-        start = self._times[_UNTIMED_STEPS - 1] - self._start
-        seconds = self._models * (start + pace * self._steps)
-        text = f"A step takes {pace:.2g} s here"
-        if sys.stdout.isatty():
-            print(" " * 78, end="\r")  # Wipes out what `_show` wrote.
-        limit, self._limit = self._limit, None
-        if limit is None or seconds <= limit:
-            _say(f"{text}: {_duration(seconds)} in all.")
-            return
-        rest = limit - (self._times[-1] - self._start)
-        steps = int((rest / self._models - start) / pace)
-        steps = max(steps // _STEPS_UNIT, 1) * _STEPS_UNIT
-        _say(
-            f"{text}: {self._steps:,} for each model would take {_duration(seconds)}. "
-            f"Starting again with {steps:,} steps each. The README's tables are of "
-            f"{self._steps:,}: --steps {self._steps} insists on them."
-        )
-        raise _TooSlowError(steps)
-
-    def _show(self, logs: Mapping[str, float], end: str) -> None:
-        done = len(self._times)
-        line = f"  step {done:,} of {self._steps:,}, loss {logs['loss']:.4f}"
-        if done > _UNTIMED_STEPS:
-            recent = self._times[_UNTIMED_STEPS - 1 :][-_RECENT_STEPS - 1 :]
-            pace = (recent[-1] - recent[0]) / (len(recent) - 1)
-            start = self._times[_UNTIMED_STEPS - 1] - self._start
-            rest = (self._steps - done) * pace
-            rest += (self._models - 1) * (start + self._steps * pace)
-            left = f"{math.ceil(rest / 60)} min" if rest > 60 else "less than a minute"
-            line += f", {left} left in all"
-        if sys.stdout.isatty():
-            line = line.ljust(78)  # What stood there may have been longer.
-        print(line, end=end, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    """Say how long something takes whose duration was estimated."""
-    low, high = math.floor(0.9 * seconds / 60), math.ceil(1.25 * seconds / 60)
-    return f"{low} to {high} minutes" if low else f"less than {high + 1} minutes"

@@ -1,6 +1,7 @@
 """What a study compares: data sets, networks, losses, seeds, with and without TCM."""
 
 import dataclasses
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from keras_tcm.losses import (
 )
 from keras_tcm.study.training import Recipe
 
+PARTS = ("comparison", "tuning", "sweep")
 BASE_LOSSES: dict[str, type[EmbeddingLoss]] = {
     "smooth_ap": SmoothAP,
     "multi_similarity": MultiSimilarity,
@@ -55,8 +57,9 @@ class Run:
     """One training and its evaluation.
 
     Attributes:
-        part: `"tuning"` (trained on a part of the training classes, evaluated on the
-            others), `"comparison"` or `"sweep"` (evaluated on the test classes).
+        part: One of `PARTS`: `"tuning"` (trained on a part of the training classes,
+            evaluated on the others), `"comparison"` or `"sweep"` (evaluated on the
+            test classes).
         cell: What is trained.
         tcm: TCM beside the base loss; `None` for the base loss alone.
         seed: Seed of the weights and of the batches.
@@ -69,11 +72,15 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of the run's file, without its ending."""
+        """The name of the run, and of its file."""
         cell = self.cell
         tcm = "none" if self.tcm is None else f"tcm{self.tcm.weight:g}"
         words = (cell.dataset, cell.recipe.backbone, cell.loss, f"b{cell.batch_size}")
         return "-".join((self.part, *words, tcm, f"seed{self.seed}"))
+
+    def path(self, folder: pathlib.Path) -> pathlib.Path:
+        """Where the run's record is among others."""
+        return folder / f"{self.name}.json"
 
     def config(self) -> dict[str, Any]:
         """Return everything that the result depends on, ready for JSON."""

@@ -1,27 +1,37 @@
-"""The runs of a study, read from its folder."""
+"""Finished runs: what is written of them, and what is read."""
 
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
+import platform
 from collections.abc import Mapping
-from typing import Any
+from importlib import metadata
+from typing import Any, TypeVar, get_type_hints
 
+import keras
+
+import keras_tcm
 from keras_tcm.evaluation import Evaluation
+from keras_tcm.files import write_text
+from keras_tcm.study.grid import PARTS, Cell, Run, TCMSetting
+from keras_tcm.study.training import Recipe
 
-PARTS = ("comparison", "tuning", "sweep")
-FORMAT = 1
+T = TypeVar("T")
+
+_FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """What a report needs to know of one run; the curves stay in the file.
+    """What others need to know of a finished run; the curves stay in the file.
 
     Attributes:
         path: The file.
-        part: `"comparison"`, `"tuning"` or `"sweep"`.
-        config: What was trained, and how.
-        versions: Version of each package.
+        run: What was trained, and how.
+        versions: Version of Python and of each package.
         backend: Name of the Keras backend.
         machine: Where it ran.
         seconds: How long the training took.
@@ -32,8 +42,7 @@ class RunRecord:
     """
 
     path: pathlib.Path
-    part: str
-    config: Mapping[str, Any]
+    run: Run
     versions: Mapping[str, str]
     backend: str
     machine: str
@@ -43,19 +52,71 @@ class RunRecord:
     calibration_range: tuple[float, float]
     notes: Mapping[str, Any]
 
-    @property
-    def weight(self) -> float | None:
-        """Weight of TCM beside the base loss; `None` without TCM."""
-        tcm = self.config["tcm"]
-        return None if tcm is None else tcm["weight"]
-
     def evaluation(self) -> Evaluation:
         """Read the whole evaluation from the file."""
         values = json.loads(self.path.read_text(encoding="utf-8"))["evaluation"]
         try:
             return Evaluation.from_dict(values)
-        except (ValueError, TypeError, KeyError):
-            raise _error(self.path, "`evaluation` is damaged") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise _error(self.path, "`evaluation` is damaged") from error
+
+    def in_short(self) -> str:
+        """Say in a line what came out, and how long it took."""
+        return (
+            f"R@1 {self.measures['recall_at_1']:.4f}, "
+            f"OPIS {self.measures['opis']:.6f}, {self.seconds:.0f} s"
+        )
+
+
+def write_run(
+    path: pathlib.Path,
+    run: Run,
+    evaluation: Evaluation,
+    history: Mapping[str, list[float]],
+    seconds: Mapping[str, float],
+    notes: Mapping[str, Any],
+) -> None:
+    """Write the record of a run that this process has done.
+
+    Args:
+        path: Its file.
+        run: What was trained, and how.
+        evaluation: The evaluation.
+        history: Loss and learning rate over the training.
+        seconds: Duration of the `"training"` and of the `"evaluation"`.
+        notes: Anything else to keep, ready for JSON.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
+    values = {
+        "format": _FORMAT,
+        "part": run.part,
+        "config": run.config(),
+        "versions": package_versions(),
+        "backend": keras.backend.backend(),
+        "machine": f"{platform.machine()}, {threads} threads",
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "history": history,
+        "evaluation": evaluation.to_dict(),
+        **({"notes": notes} if notes else {}),
+    }
+    write_text(path, json.dumps(values, allow_nan=False))
+
+
+def package_versions() -> dict[str, str]:
+    """Version of Python, and of each package that the numbers depend on."""
+    packages = {
+        "tensorflow": ("tensorflow", "tensorflow-cpu"),
+        "jax": ("jax", "jaxlib"),
+        "torch": ("torch",),
+    }[keras.backend.backend()]
+    found = {
+        "keras_tcm": keras_tcm.__version__,
+        "python": platform.python_version(),
+    }
+    for package in ("keras", "numpy", *packages):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def read_runs(directory: pathlib.Path) -> list[RunRecord]:
@@ -101,71 +162,88 @@ def read_run(path: pathlib.Path) -> RunRecord:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise _error(path, f"not JSON ({error})") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise _error(path, f'no `"format": {FORMAT}`')
+        raise _error(path, f"not JSON ({error})") from error
+    if not isinstance(values, dict) or values.get("format") != _FORMAT:
+        raise _error(path, f'no `"format": {_FORMAT}`')
     try:
         return _record(path, values)
     except KeyError as error:
-        raise _error(path, f"`{error.args[0]}` is missing") from None
+        raise _error(path, f"`{error.args[0]}` is missing") from error
     except (TypeError, ValueError) as error:
-        raise _error(path, str(error)) from None
+        raise _error(path, str(error)) from error
 
 
 def _record(path: pathlib.Path, values: dict[str, Any]) -> RunRecord:
-    config = _get(values, "config", dict)
-    for key in "dataset", "backbone", "loss":
-        _get(config, key, str)
-    for key in "batch_size", "steps", "seed":
-        _get(config, key, int)
-    if config["tcm"] is not None:
-        tcm = _get(config, "tcm", dict)
-        for key in "positive_margin", "negative_margin", "weight":
-            _get(tcm, key, float | int)
-    part = _get(values, "part", str)
-    if part not in PARTS:
-        raise ValueError(f"`part` must be one of {', '.join(PARTS)}: {part!r}")
+    run = _run(values)
     evaluation = _get(values, "evaluation", dict)
     if evaluation["format"] != "keras_tcm.Evaluation":
         raise ValueError("`evaluation` must be that of `Evaluation.to_dict`")
-    recall = _get(evaluation, "recall", dict)
-    return RunRecord(
+    low, high = map(float, _get(evaluation, "calibration_range", list))
+    return _typed(
+        RunRecord,
+        values,
         path=path,
-        part=part,
-        config=config,
+        run=run,
         versions=_get(values, "versions", dict),
-        backend=_get(values, "backend", str),
-        machine=_get(values, "machine", str),
-        seconds=_get(_get(values, "seconds", dict), "training", float | int),
+        seconds=_get(_get(values, "seconds", dict), "training", float),
         measures={
             # Ratios are reported, which take numbers above 0.
-            "recall_at_1": _positive(recall, "1"),
+            "recall_at_1": _positive(_get(evaluation, "recall", dict), "1"),
             "opis": _positive(evaluation, "opis"),
             "epsilon_opis": _positive(evaluation, "epsilon_opis"),
         },
         epsilon=_positive(evaluation, "epsilon"),
-        calibration_range=_range(evaluation, "calibration_range"),
+        calibration_range=(low, high),
         notes=_get({"notes": {}, **values}, "notes", dict),
     )
 
 
+def _run(values: dict[str, Any]) -> Run:
+    config, part = _get(values, "config", dict), _get(values, "part", str)
+    if part not in PARTS:
+        raise ValueError(f"`part` must be one of {', '.join(PARTS)}: {part!r}")
+    tcm = config["tcm"]
+    run = _typed(
+        Run,
+        config,
+        part=part,
+        cell=_typed(Cell, config, recipe=_typed(Recipe, config)),
+        tcm=None if tcm is None else _typed(TCMSetting, _get(config, "tcm", dict)),
+    )
+    unknown = config.keys() - run.config().keys()
+    if unknown:
+        raise ValueError(f"no run has the settings {', '.join(sorted(unknown))}")
+    return run
+
+
+def _typed(kind: type[T], values: Mapping[str, Any], **made: Any) -> T:
+    """Make a value of a dataclass from values of its fields' types.
+
+    Args:
+        kind: The dataclass.
+        values: Values by the name of the field, among others.
+        made: Fields that are not taken from there.
+    """
+    for name, of_field in get_type_hints(kind).items():
+        if name not in made:
+            made[name] = _get(values, name, of_field)
+    return kind(**made)
+
+
 def _get(values: Mapping[str, Any], key: str, kind: Any) -> Any:
     value = values[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
+    # JSON may write 2.0 as 2, and what is true is no number.
+    fits = isinstance(value, float | int if kind is float else kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"`{key}` has the wrong type: {value!r:.50}")
     return value
 
 
 def _positive(values: Mapping[str, Any], key: str) -> float:
-    value = float(_get(values, key, float | int))
+    value = float(_get(values, key, float))
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"`{key}` must be above 0: {value}")
     return value
-
-
-def _range(values: Mapping[str, Any], key: str) -> tuple[float, float]:
-    low, high = map(float, _get(values, key, list))
-    return low, high
 
 
 def _error(path: pathlib.Path, reason: str) -> ValueError:

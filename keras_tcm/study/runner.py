@@ -1,26 +1,20 @@
 """Runs a study: every training once, in several processes, each to its own file."""
 
 import concurrent.futures
-import contextlib
 import functools
-import json
 import os
-import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-import keras_tcm
 from keras_tcm import datasets
 from keras_tcm.evaluation import evaluate_embeddings
-from keras_tcm.files import replacing
 from keras_tcm.study.grid import BASE_LOSSES, PRESETS, Preset, Run, TCMSetting
-from keras_tcm.study.run_record import FORMAT, RunRecord, read_run
+from keras_tcm.study.run_record import RunRecord, read_run, write_run
 from keras_tcm.study.training import embed, train_embedding_model
 from keras_tcm.study.tuning import held_out, tune
 from keras_tcm.study.workers import worker_processes
@@ -71,8 +65,11 @@ def run_study(
     if workers is None:
         workers = 1 if _has_accelerator() else os.cpu_count() or 1
     workers = check_integer("workers", workers, 1)
-    runner = _Runner(Path(out) / "runs", data_dir, workers)
-    choose = tune(preset, runner.run) if tcm is None else lambda cell: tcm
+    folder = Path(out) / "runs"
+    prepare_folder(folder)
+    data_dir = None if data_dir is None else str(data_dir)
+    do_runs = functools.partial(_do_runs, folder, data_dir, workers)
+    choose = tune(preset, do_runs) if tcm is None else lambda cell: tcm
     comparison = [
         Run("comparison", cell, setting, seed)
         # One seed after the other: a study that was cut short has whole ones.
@@ -85,51 +82,49 @@ def run_study(
         for cell in preset.sweep_cells()
         for setting in (None, choose(cell))
     ]
-    runner.run("comparison and sweep", comparison + sweep)
+    do_runs("comparison and sweep", comparison + sweep)
 
 
-class _Runner:
-    """Does runs in several processes, and tells how long it will take."""
+def _do_runs(
+    folder: Path, data_dir: str | None, workers: int, what: str, runs: Sequence[Run]
+) -> list[RunRecord]:
+    """Return the records of runs, after doing those that are missing.
 
-    def __init__(
-        self, folder: Path, data_dir: str | os.PathLike[str] | None, workers: int
-    ) -> None:
-        self._folder = folder
-        self._data_dir = None if data_dir is None else str(data_dir)
-        self._workers = workers
-        prepare_folder(folder)
-
-    def run(self, what: str, runs: Sequence[Run]) -> list[RunRecord]:
-        """Return the records of runs, after doing those that are missing."""
-        paths = {run: self._folder / f"{run.name}.json" for run in runs}
-        done = {run: read_done(path, run) for run, path in paths.items()}
-        missing = [run for run, record in done.items() if record is None]
-        print(
-            f"{what}: {len(runs)} runs, {len(runs) - len(missing)} of them finished",
-            flush=True,
-        )
-        start = time.monotonic()
-        number = 0
-        while number < len(missing):
-            # Backends do not give back all of the memory of a training, so processes
-            # are replaced now and then.
-            some = missing[number : number + RUNS_PER_PROCESS * self._workers]
-            with worker_processes(self._workers, _threads(self._workers)) as submit:
-                futures = {
-                    submit(do_run, run, paths[run], self._data_dir): run for run in some
-                }
-                for future in concurrent.futures.as_completed(futures):
-                    future.result()
-                    run = futures[future]
-                    number += 1
-                    record = done[run] = read_run(paths[run])
-                    rest = (time.monotonic() - start) / number * (len(missing) - number)
-                    print(
-                        f"[{number}/{len(missing)}] {run.name}: {in_short(record)}; "
-                        f"{rest / 60:.0f} min left",
-                        flush=True,
-                    )
-        return [done[run] for run in runs]  # type: ignore[misc]
+    Args:
+        folder: Where the records are.
+        data_dir: Folder of the data sets.
+        workers: Processes to train in.
+        what: What for, in words.
+        runs: The runs.
+    """
+    done = {run: read_done(run.path(folder), run) for run in runs}
+    missing = [run for run, record in done.items() if record is None]
+    print(
+        f"{what}: {len(runs)} runs, {len(runs) - len(missing)} of them finished",
+        flush=True,
+    )
+    start = time.monotonic()
+    number = 0
+    while number < len(missing):
+        # Backends do not give back all of the memory of a training, so processes are
+        # replaced now and then.
+        some = missing[number : number + RUNS_PER_PROCESS * workers]
+        with worker_processes(workers, _threads(workers)) as submit:
+            futures = {
+                submit(do_run, run, run.path(folder), data_dir): run for run in some
+            }
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                run = futures[future]
+                number += 1
+                record = done[run] = read_run(run.path(folder))
+                rest = (time.monotonic() - start) / number * (len(missing) - number)
+                print(
+                    f"[{number}/{len(missing)}] {run.name}: {record.in_short()}; "
+                    f"{rest / 60:.0f} min left",
+                    flush=True,
+                )
+    return [done[run] for run in runs]  # type: ignore[misc]
 
 
 def prepare_folder(folder: Path) -> None:
@@ -137,15 +132,6 @@ def prepare_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for partial in folder.glob("*.part"):
         partial.unlink()
-
-
-def in_short(record: RunRecord) -> str:
-    """Say in a line what came out, and how long it took."""
-    measures = record.measures
-    return (
-        f"R@1 {measures['recall_at_1']:.4f}, OPIS {measures['opis']:.6f}, "
-        f"{record.seconds:.0f} s"
-    )
 
 
 def _has_accelerator() -> bool:
@@ -187,11 +173,10 @@ def read_done(path: Path, run: Run) -> RunRecord | None:
     if not path.exists():
         return None
     record = read_run(path)
-    expected = json.loads(json.dumps(run.config()))
-    if record.config != expected:
+    if record.run != run:
         raise ValueError(
-            f"{path} must hold a run of this study, {expected}. "
-            f"Received: {record.config}. Choose another folder, or delete the file."
+            f"{path} must hold a run of this study, {run.config()}. Received: "
+            f"{record.run.config()}. Choose another folder, or delete the file."
         )
     return record
 
@@ -231,25 +216,15 @@ def do_run(
     trained = time.perf_counter()
     embeddings = embed(model, x_eval)
     evaluation = evaluate_embeddings(embeddings, y_eval, verbose=False)
-    threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
-    record = {
-        "format": FORMAT,
-        "part": run.part,
-        "config": run.config(),
-        "versions": package_versions(),
-        "backend": keras.backend.backend(),
-        "machine": f"{platform.machine()}, {threads} threads",
-        "seconds": {
-            "training": round(trained - start, 1),
-            "evaluation": round(time.perf_counter() - trained, 1),
-        },
-        "history": history,
-        "evaluation": evaluation.to_dict(),
-    }
-    if notes:
-        record["notes"] = dict(notes)
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+    evaluated = time.perf_counter()
+    write_run(
+        path,
+        run,
+        evaluation,
+        history,
+        {"training": trained - start, "evaluation": evaluated - trained},
+        notes or {},
+    )
 
 
 def _split(
@@ -266,20 +241,3 @@ def _split(
 @functools.lru_cache(maxsize=1)
 def _data(name: str, data_dir: str | None) -> Any:
     return datasets.load(name, data_dir)
-
-
-def package_versions() -> dict[str, str]:
-    """Version of Python, and of each package that the numbers depend on."""
-    packages: Iterable[str] = {
-        "tensorflow": ("tensorflow", "tensorflow-cpu"),
-        "jax": ("jax", "jaxlib"),
-        "torch": ("torch",),
-    }[keras.backend.backend()]
-    found = {
-        "keras_tcm": keras_tcm.__version__,
-        "python": platform.python_version(),
-    }
-    for package in ("keras", "numpy", *packages):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found

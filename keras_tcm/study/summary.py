@@ -9,14 +9,15 @@ import itertools
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from keras_tcm.study.estimate import Estimate, mean_estimate
+from keras_tcm.study.grid import Run, TCMSetting
 from keras_tcm.study.run_record import RunRecord
 
-MEASURES = ("recall_at_1", "opis", "epsilon_opis")
+# And whether changes by a factor are what matters.
+MEASURES = {"recall_at_1": False, "opis": True, "epsilon_opis": True}
 
 # A pair: without TCM, with TCM.
 Pair = tuple[RunRecord, RunRecord]
@@ -56,46 +57,69 @@ class PairedChange:
     Attributes:
         without: Mean without TCM.
         with_tcm: Mean with TCM.
-        geometric_without: Geometric mean without TCM.
-        geometric_with_tcm: Geometric mean with TCM.
-        difference: Mean difference, with minus without.
-        log_ratio: Mean of `log(with / without)`.
+        change: Mean difference, with minus without; of ratios that of the logarithms.
+        is_ratio: Whether changes by a factor are what matters. Then the means are
+            geometric.
     """
 
     without: float
     with_tcm: float
-    geometric_without: float
-    geometric_with_tcm: float
-    difference: Estimate
-    log_ratio: Estimate
+    change: Estimate
+    is_ratio: bool
 
     @property
-    def relative(self) -> Estimate:
-        """Relative change of the geometric mean: `exp(log_ratio) - 1`."""
-        return self.log_ratio.map(math.expm1)
+    def shown(self) -> Estimate:
+        """The mean difference, or the relative change of the geometric mean."""
+        return self.change.map(math.expm1) if self.is_ratio else self.change
 
 
-def paired_change(without: Sequence[float], with_tcm: Sequence[float]) -> PairedChange:
+def paired_change(
+    without: Sequence[float], with_tcm: Sequence[float], is_ratio: bool
+) -> PairedChange:
     """Summarise the values of pairs.
 
     Args:
         without: Values without TCM, above 0.
         with_tcm: The paired values with TCM.
+        is_ratio: Whether changes by a factor are what matters. That suits scores that
+            are variances, as OPIS is: their errors grow with their size, and a change
+            by a factor means the same on every scale.
 
     Returns:
-        The changes, with 95% intervals if there are at least two pairs. That of the
-        log ratio suits scores that are variances, as OPIS is: their errors grow with
-        their size, and a change by a factor means the same on every scale.
+        The change, with a 95% interval if there are at least two pairs.
     """
     before, after = np.array(without), np.array(with_tcm)
+    if not is_ratio:
+        return PairedChange(
+            float(before.mean()),
+            float(after.mean()),
+            mean_estimate(after - before),
+            is_ratio,
+        )
+    before, after = np.log(before), np.log(after)
     return PairedChange(
-        without=float(before.mean()),
-        with_tcm=float(after.mean()),
-        geometric_without=float(np.exp(np.log(before).mean())),
-        geometric_with_tcm=float(np.exp(np.log(after).mean())),
-        difference=mean_estimate(after - before),
-        log_ratio=mean_estimate(np.log(after / before)),
+        math.exp(before.mean()),
+        math.exp(after.mean()),
+        mean_estimate(after - before),
+        is_ratio,
     )
+
+
+def paired_changes(pairs: Iterable[Pair]) -> dict[str, PairedChange]:
+    """Summarise each of `MEASURES`.
+
+    Args:
+        pairs: Runs without and with TCM.
+    """
+    without, with_tcm = zip(*pairs, strict=True)
+    return {
+        name: paired_change(
+            [record.measures[name] for record in without],
+            [record.measures[name] for record in with_tcm],
+            is_ratio,
+        )
+        for name, is_ratio in MEASURES.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,14 +137,15 @@ class Comparison:
     changes: Mapping[str, PairedChange]
 
     @property
-    def example(self) -> RunRecord:
-        """A run with TCM: its configuration is that of all, but for the seed."""
-        return next(iter(self.pairs.values()))[1]
+    def example(self) -> Run:
+        """A run with TCM: all others are the same but for TCM and the seed."""
+        return next(iter(self.pairs.values()))[1].run
 
     @property
-    def weight(self) -> float:
-        """Weight of TCM beside the base loss."""
-        return self.example.config["tcm"]["weight"]
+    def tcm(self) -> TCMSetting:
+        """TCM beside the base loss."""
+        assert self.example.tcm is not None
+        return self.example.tcm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,12 +153,14 @@ class PartSummary:
     """What one part of a study says.
 
     Attributes:
+        part: Which one.
         comparisons: The settings with a pair, in order of their names.
         missing: Runs that the others lead one to expect, in words.
         unused: Runs without a partner.
         num_expected: Number of settings with and without a pair.
     """
 
+    part: str
     comparisons: list[Comparison]
     missing: list[str]
     unused: list[RunRecord]
@@ -161,9 +188,10 @@ def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
     without: dict[tuple[Setting, int], RunRecord] = {}
     with_tcm: dict[tuple[Setting, int], RunRecord] = {}
     for record in records:
-        if record.part == part:
-            side = without if record.config["tcm"] is None else with_tcm
-            key = _setting(record), record.config["seed"]
+        run = record.run
+        if run.part == part:
+            side = without if run.tcm is None else with_tcm
+            key = _setting(run), run.seed
             if key in side:
                 raise ValueError(
                     f"{side[key].path} and {record.path} must not both be there: the "
@@ -193,6 +221,7 @@ def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
             comparisons.append(_compare(setting, pairs))
     runs = [*without.values(), *with_tcm.values()]
     return PartSummary(
+        part,
         comparisons,
         list(missing),
         [record for record in runs if record.path not in used],
@@ -200,14 +229,14 @@ def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
     )
 
 
-def _setting(record: RunRecord) -> Setting:
-    config = record.config
+def _setting(run: Run) -> Setting:
+    cell = run.cell
     return Setting(
-        config["dataset"],
-        config["backbone"],
-        config["loss"],
-        config["batch_size"] if record.part == "sweep" else None,
-        record.weight if record.part == "tuning" else None,
+        cell.dataset,
+        cell.recipe.backbone,
+        cell.loss,
+        cell.batch_size if run.part == "sweep" else None,
+        run.tcm.weight if run.part == "tuning" and run.tcm else None,
     )
 
 
@@ -232,31 +261,18 @@ def _expected(part: str, found: set[Setting]) -> list[Setting]:
 def _compare(setting: Setting, pairs: Mapping[int, Pair]) -> Comparison:
     (_, example), *_ = pairs.values()
     for seed, (before, after) in pairs.items():
-        expected = {**example.config, "seed": seed}
+        expected = dataclasses.replace(example.run, seed=seed)
         _check_same(example, after, expected)
-        _check_same(example, before, {**expected, "tcm": None})
-    changes = {
-        name: paired_change(
-            [before.measures[name] for before, _ in pairs.values()],
-            [after.measures[name] for _, after in pairs.values()],
-        )
-        for name in MEASURES
-    }
-    return Comparison(setting, pairs, changes)
+        _check_same(example, before, dataclasses.replace(expected, tcm=None))
+    return Comparison(setting, pairs, paired_changes(pairs.values()))
 
 
-def _check_same(
-    example: RunRecord, record: RunRecord, expected: Mapping[str, Any]
-) -> None:
-    names = sorted(expected.keys() | record.config.keys())
-    differing = [
-        name
-        for name in names
-        if name not in expected
-        or name not in record.config
-        or expected[name] != record.config[name]
-    ]
-    if differing:
+def _check_same(example: RunRecord, record: RunRecord, expected: Run) -> None:
+    if record.run != expected:
+        found = record.run.config()
+        differing = [
+            name for name, value in expected.config().items() if found[name] != value
+        ]
         raise ValueError(
             f"{example.path} and {record.path} must be runs of the same setting: they "
             f"differ in {', '.join(differing)}"
@@ -306,6 +322,6 @@ def representative(comparisons: Sequence[Comparison]) -> Comparison:
     """
     ordered = sorted(
         comparisons,
-        key=lambda one: (one.changes["opis"].log_ratio.value, str(one.setting)),
+        key=lambda one: (one.changes["opis"].change.value, str(one.setting)),
     )
     return ordered[(len(ordered) - 1) // 2]

@@ -17,12 +17,14 @@ from keras import layers
 import keras_tcm
 from keras_tcm import models
 from keras_tcm.data import ClassBalancedSampler
-from keras_tcm.datasets.digits import load_all
+from keras_tcm.datasets import digits
 from keras_tcm.evaluation import evaluate_embeddings
+from keras_tcm.files import write_text
 from keras_tcm.losses import TCM, ArcFace
+from keras_tcm.study.report.figures import save_figure
 from keras_tcm.study.training import NUM_EPOCHS, cosine_schedule
 from keras_tcm.validation import check_choice, check_integer
-from keras_tcm.visualization.circle import plot_circle
+from keras_tcm.visualization import plot_circle
 from keras_tcm.visualization.pyplot import pyplot
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -108,7 +110,7 @@ def run_toy(
     check_choice("data", data, DATA)
     seed = check_integer("seed", seed, 0)
     steps = check_integer("steps", steps, 1)
-    plt = pyplot()
+    pyplot()  # Raises before any work is done.
     data, train, test = load_data(data)
     out.mkdir(parents=True, exist_ok=True)
     settings = ToySettings(LEARNING_RATES[data], seed, steps)
@@ -141,10 +143,8 @@ def run_toy(
         "training_seconds": seconds,
         "results": results,
     }
-    (out / "toy.json").write_text(json.dumps(record, indent=2) + "\n")
-    figure = _draw(embeddings, test[1], results)
-    figure.savefig(out / "toy.png", dpi=200)
-    plt.close(figure)
+    write_text(out / "toy.json", json.dumps(record, indent=2) + "\n")
+    save_figure(_draw(embeddings, test[1], results), out / "toy.png", dpi=200)
     return record
 
 
@@ -195,7 +195,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def _digits() -> tuple[Split, Split]:
-    images, labels = load_all()
+    images, labels = digits.load_all()
     rng = np.random.default_rng(_SPLIT_SEED)
     is_test = np.zeros(len(labels), bool)
     for label in range(NUM_CLASSES):

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_tcm.study.grid import Cell, Preset, Run, TCMSetting
 from keras_tcm.study.run_record import RunRecord
-from keras_tcm.study.summary import Pair, paired_change
+from keras_tcm.study.summary import Pair, paired_changes
 from keras_tcm.study.training import Recipe
 
 # Share of the training classes that choose the margins, and so do not train: the last
@@ -86,15 +86,9 @@ def choose_weight(trials: Mapping[float, Sequence[Pair]]) -> float:
     """
     consistency = {}
     for weight, pairs in trials.items():
-        recall, opis = (
-            paired_change(
-                [before.measures[name] for before, _ in pairs],
-                [after.measures[name] for _, after in pairs],
-            )
-            for name in ("recall_at_1", "opis")
-        )
-        if recall.difference.value >= -TOLERATED_LOSS:
-            consistency[weight] = opis.log_ratio.value
+        changes = paired_changes(pairs)
+        if changes["recall_at_1"].change.value >= -TOLERATED_LOSS:
+            consistency[weight] = changes["opis"].change.value
     return min(consistency, key=consistency.__getitem__, default=min(trials))
 
 

@@ -10,7 +10,6 @@ from keras_tcm.visualization.images import short_name
 from keras_tcm.visualization.palette import palette
 from keras_tcm.visualization.pyplot import pyplot
 from keras_tcm.visualization.threshold_axis import (
-    known_utility,
     label_thresholds,
     shade_calibration_range,
 )
@@ -66,7 +65,7 @@ def plot_class_thresholds(
 
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
-    thresholds, utility = known_utility(evaluation)
+    thresholds, utility = evaluation.utility_curves()
     step = evaluation.thresholds[1] - evaluation.thresholds[0]
     best, side = _best_thresholds(thresholds, utility, step)
     low, high = thresholds[0], thresholds[-1]

@@ -40,7 +40,7 @@ def plot_error_rates(
     shaded.
 
     Args:
-        evaluation: What to draw, with its `error_rates`.
+        evaluation: What to draw.
         ax: Axes to draw on. Defaults to new ones.
         threshold: A distance to mark, such as the `threshold` of an operating point;
             the axes reach out to it. Defaults to `None`.
@@ -51,8 +51,7 @@ def plot_error_rates(
     Raises:
         ImportError: If matplotlib is not installed.
         TypeError: If `threshold` is not a number.
-        ValueError: If `threshold` is not a distance, in [0, 2], or `evaluation` has no
-            `error_rates` because an earlier version saved it.
+        ValueError: If `threshold` is not a distance, in [0, 2].
 
     Example:
 
@@ -61,11 +60,6 @@ def plot_error_rates(
     plt = pyplot()
     threshold = check_threshold(threshold)
     rates = evaluation.error_rates
-    if rates is None:
-        raise ValueError(
-            "`evaluation` must have error rates, which earlier versions did not save: "
-            "evaluate again. Received: evaluation.error_rates=None"
-        )
     if ax is None:
         _, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
     shade_calibration_range(ax, evaluation)

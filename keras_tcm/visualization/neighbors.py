@@ -7,10 +7,15 @@ import numpy as np
 
 from keras_tcm.class_names import ClassNames, names_of
 from keras_tcm.data.augmentation import to_numpy
-from keras_tcm.evaluation.distance import DISTANCES, from_cosine, to_cosine
-from keras_tcm.evaluation.distribution import STEPS_PER_UNIT, accepted_steps, to_steps
-from keras_tcm.evaluation.samples import Samples, check_embeddings, unsorted_samples
-from keras_tcm.evaluation.vectors import CHUNK_ROWS
+from keras_tcm.evaluation import (
+    DISTANCES,
+    STEPS_PER_UNIT,
+    accepted_steps,
+    check_embeddings,
+    from_cosine,
+    nearest_samples,
+    to_cosine,
+)
 from keras_tcm.labels import check_labels, encode_labels
 from keras_tcm.validation import check_choice, check_integer, check_number
 from keras_tcm.visualization.images import (
@@ -102,7 +107,7 @@ def plot_neighbors(
             f"Received: num_neighbors={num_neighbors}"
         )
     check_choice("distance", distance, DISTANCES)
-    nearest, steps = _nearest(unsorted_samples(vectors), places, num_neighbors)
+    nearest, steps = nearest_samples(vectors, places, num_neighbors)
     # As the evaluation does, also where the distance equals the threshold.
     is_accepted = steps <= accepted_steps(to_cosine(threshold, distance))
     distances = from_cosine(steps / STEPS_PER_UNIT, distance)
@@ -171,27 +176,6 @@ def _check_queries(queries: Any, size: int) -> np.ndarray:
             f"Received: queries={queries!r}"
         )
     return np.array(places)
-
-
-def _nearest(
-    samples: Samples, queries: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Find the samples nearest to each query, in order of their distance.
-
-    Returns:
-        Their indices and their distances in steps, both of shape
-        `(len(queries), count)`.
-    """
-    rows = samples.pick(queries)
-    chunks = [
-        to_steps(rows @ samples.rows(start, min(start + CHUNK_ROWS, samples.size)).T)
-        for start in range(0, samples.size, CHUNK_ROWS)
-    ]
-    steps = np.concatenate(chunks, axis=1)
-    # Farther than everything: a query is no neighbour of itself.
-    steps[np.arange(len(queries)), queries] = np.iinfo(steps.dtype).max
-    nearest = np.argsort(steps, axis=1, kind="stable")[:, :count]
-    return nearest, np.take_along_axis(steps, nearest, axis=1)
 
 
 def _write_texts(

@@ -1,24 +1,17 @@
-"""Distributions of the similarities inside and between classes."""
+"""Histograms of the similarities inside and between classes."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from keras_tcm.evaluation.distance import DISTANCES, to_cosine
-from keras_tcm.evaluation.distribution import (
-    NUM_STEPS,
+from keras_tcm.evaluation import (
+    DISTANCES,
     STEPS_PER_UNIT,
-    Distribution,
+    Histogram,
     accepted_steps,
+    pair_histograms,
+    to_cosine,
 )
-from keras_tcm.evaluation.errors import UndefinedError
-from keras_tcm.evaluation.pair_walk import tile_side
-from keras_tcm.evaluation.positive_pairs import PositivePairs
-from keras_tcm.evaluation.precision import full_precision
-from keras_tcm.evaluation.samples import Samples, check_embeddings
-from keras_tcm.evaluation.tile_kernels import NegativeCounts
-from keras_tcm.evaluation.tile_walk import TileWalk
-from keras_tcm.labels import check_labels, encode_labels
 from keras_tcm.validation import check_choice, check_number
 from keras_tcm.visualization.palette import foreground, palette
 from keras_tcm.visualization.pyplot import pyplot
@@ -91,11 +84,9 @@ def plot_similarities(
         margins = _check_margins(margins)
     threshold = check_threshold(threshold)
     check_choice("distance", distance, DISTANCES)
-    vectors = check_embeddings("embeddings", embeddings)
-    classes, (codes,) = encode_labels(check_labels("labels", labels, len(vectors)))
-    samples = Samples(vectors, codes, len(classes))
-    with full_precision():
-        positive, negative = _positive_pairs(samples), _negative_pairs(samples)
+    positive, negative = pair_histograms(
+        embeddings, labels, _MAX_POSITIVES, _MAX_SAMPLES
+    )
 
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
@@ -144,60 +135,11 @@ def _check_margins(margins: Any) -> tuple[float, float]:
     return positive, check_number("margins[1]", negative, -1, positive)
 
 
-def _positive_pairs(samples: Samples) -> Distribution:
-    """All positive pairs, or those that a random part of the samples is in."""
-    per_class = np.diff(samples.starts)
-    num_pairs = int((per_class * (per_class - 1)).sum())
-    if not num_pairs:
-        raise UndefinedError(
-            "`labels` must have a class with two samples, for a positive pair. "
-            f"Received: {samples.size} samples of as many classes"
-        )
-    if num_pairs <= _MAX_POSITIVES:
-        return PositivePairs(samples, None).distribution()
-    size = max(samples.size * _MAX_POSITIVES // num_pairs, 1)
-    some, places = _random_samples(samples, size)
-    return PositivePairs(some, samples, places).distribution()
-
-
-def _negative_pairs(samples: Samples) -> Distribution:
-    """All negative pairs, or those among a random part of the samples."""
-    some, _ = _random_samples(samples, _MAX_SAMPLES)
-    counts = NegativeCounts(np.array([NUM_STEPS - 1]), None, None, 0, np.uint32)
-    side = tile_side(some.size)
-    walk = TileWalk(
-        some.blocks,
-        some.blocks,
-        some.starts[some.codes],
-        some.starts[some.codes + 1],
-        (side, side),
-        use_numba=False,
-    )
-    walk.run(counts, None, None, range(some.size), is_symmetric=True)
-    negative = Distribution(counts.histogram)
-    if not negative.size:
-        raise UndefinedError(
-            "`labels` must have two classes or more, for a negative pair. "
-            f"Received: {some.size} samples of one class"
-        )
-    return negative
-
-
-def _random_samples(samples: Samples, size: int) -> tuple[Samples, np.ndarray]:
-    """Draw samples without replacement, and tell their places, increasing."""
-    if samples.size <= size:
-        return samples, np.arange(samples.size)
-    rng = np.random.default_rng(0)
-    places = np.sort(rng.choice(samples.size, size, replace=False))
-    num_classes = len(samples.starts) - 1
-    return Samples(samples.pick(places), samples.codes[places], num_classes), places
-
-
 def _similarity(steps: float | np.ndarray) -> Any:
     return 1.0 - steps / STEPS_PER_UNIT
 
 
-def _densities(pairs: Distribution, edges: np.ndarray) -> np.ndarray:
+def _densities(pairs: Histogram, edges: np.ndarray) -> np.ndarray:
     counts = np.diff(pairs.cumulative, prepend=0)
     densities, _ = np.histogram(
         _similarity(pairs.steps), edges, weights=counts, density=True
@@ -207,7 +149,7 @@ def _densities(pairs: Distribution, edges: np.ndarray) -> np.ndarray:
 
 def _mark_hard_pairs(
     ax: "matplotlib.axes.Axes",
-    pairs: Distribution,
+    pairs: Histogram,
     is_positive: bool,
     color: str,
     margin: float,
@@ -248,8 +190,8 @@ def _mark_threshold(
     ax: "matplotlib.axes.Axes",
     threshold: float,
     distance: str,
-    positive: Distribution,
-    negative: Distribution,
+    positive: Histogram,
+    negative: Histogram,
 ) -> None:
     """Draw a threshold, and say what it accepts."""
     cosine = float(to_cosine(threshold, distance))

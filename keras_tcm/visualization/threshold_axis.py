@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from keras_tcm.evaluation import Evaluation
 from keras_tcm.validation import check_number
 from keras_tcm.visualization.palette import foreground
@@ -27,18 +25,6 @@ def axis_limits(low: float, high: float, threshold: float | None) -> tuple[float
         low, high = min(low, threshold), max(high, threshold)
     margin = _MARGIN * (high - low)
     return low - margin, high + margin
-
-
-def known_utility(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
-    """Thresholds, shape `(k,)`, and each class's utility there, shape `(C, k)`.
-
-    They reach beyond the calibration range, unless the evaluation is that of an earlier
-    version.
-    """
-    rates = evaluation.error_rates
-    if rates is None:
-        return evaluation.thresholds, evaluation.utility
-    return rates.thresholds, rates.utility(evaluation.beta)
 
 
 def shade_calibration_range(ax: "matplotlib.axes.Axes", evaluation: Evaluation) -> None:

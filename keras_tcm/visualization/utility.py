@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_tcm.evaluation import Evaluation
-from keras_tcm.ops.curves import mean_over_range, num_worst_classes
+from keras_tcm.ops.curves import mean_over_range
 from keras_tcm.visualization.palette import foreground, palette
 from keras_tcm.visualization.pyplot import pyplot
 from keras_tcm.visualization.threshold_axis import (
     axis_limits,
     check_threshold,
-    known_utility,
     label_thresholds,
     mark_threshold,
     shade_calibration_range,
@@ -87,7 +86,7 @@ def _draw_utility(
 ) -> None:
     """Draw everything but the legend, as far as the limits of the thresholds."""
     low, high = limits
-    thresholds, utility = known_utility(evaluation)
+    thresholds, utility = evaluation.utility_curves()
     # And one more at either end, beyond the border of the axes.
     first, last = np.searchsorted(thresholds, [low, high])
     shown = slice(max(first - 1, 0), last + 1)
@@ -96,8 +95,8 @@ def _draw_utility(
     colors = palette()
     shade_calibration_range(ax, evaluation)
     num_classes = len(utility)
-    order = np.argsort(mean_over_range(evaluation.utility), kind="stable")
-    num_worst = num_worst_classes(num_classes, evaluation.epsilon)
+    num_worst = len(evaluation.worst_classes(by="utility"))
+    order = evaluation.worst_classes(num_classes, by="utility")
     worst_label = f"worst {evaluation.epsilon:.0%} of classes"
     if num_classes <= _MAX_CLASS_LINES:
         others = order[num_worst:]

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from keras_tcm.class_names import ClassNames, names_of
 from keras_tcm.evaluation import Evaluation, OperatingPoint
 from keras_tcm.labels import check_labels
@@ -77,7 +75,7 @@ def plot_worst_classes(
     images_per_class = check_integer("images_per_class", images_per_class, 1)
     images = check_images(images)
     labels = check_labels("labels", labels, len(images))
-    worst = np.argsort(-evaluation.opis_per_class, kind="stable")[:num_classes]
+    worst = evaluation.worst_classes(num_classes)
     classes = evaluation.classes[worst].tolist()
     names = names_of(classes, class_names)
     samples = samples_of(classes, labels, images_per_class)
@@ -113,10 +111,12 @@ def plot_worst_classes(
 
 
 def _operating_point(evaluation: Evaluation) -> OperatingPoint | None:
-    for point in evaluation.operating_points:
-        if point.far_target == _FAR_TARGET and point.resolved:
-            return point
-    return None
+    """The operating point that classes are shown at, if there is one."""
+    try:
+        point = evaluation.operating_point(_FAR_TARGET)
+    except ValueError:
+        return None
+    return point if point.resolved else None
 
 
 def _figures(evaluation: Evaluation, point: OperatingPoint | None, index: int) -> str:

@@ -312,8 +312,19 @@ def test_second_load_reads_the_file(tmp_path, drawings):
     assert len(list((tmp_path / "new").iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "flipped", "pickle"])
-def test_damaged_file_is_drawn_again(tmp_path, drawings, damage):
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("empty", "EOFError"),
+        ("text", "ValueError"),
+        ("truncated", "BadZipFile"),
+        ("flipped", "BadZipFile: Bad CRC-32"),
+        ("pickle", "ValueError: Object arrays"),
+        ("other arrays", "KeyError: 'y_train"),
+        ("single array", "TypeError"),
+    ],
+)
+def test_damaged_file_is_drawn_again(tmp_path, drawings, damage, reason):
     (expected, _), _ = load("glyphs", tmp_path)
     (file,) = tmp_path.iterdir()
     content = bytearray(file.read_bytes())
@@ -326,16 +337,36 @@ def test_damaged_file_is_drawn_again(tmp_path, drawings, damage):
     elif damage == "flipped":
         content[400] ^= 1
     if damage == "pickle":
-        with open(file, "wb") as stream:
-            np.savez(stream, x_train=np.array([{}], dtype=object))
+        np.savez(file, x_train=np.array([{}], dtype=object))
+    elif damage == "other arrays":
+        np.savez(file, x_train=expected)
+    elif damage == "single array":
+        with file.open("wb") as stream:
+            np.save(stream, expected)
     else:
         file.write_bytes(content)
 
-    (restored, _), _ = load("glyphs", tmp_path)
+    with pytest.warns(UserWarning, match="could not be read") as caught:
+        (restored, _), _ = load("glyphs", tmp_path)
     assert len(drawings) == 2
+    # What happened, to which file.
+    (text,) = (str(warning.message) for warning in caught)
+    assert text.startswith(f"{file} could not be read (")
+    assert reason in text
     np.testing.assert_array_equal(restored, expected)
     load("glyphs", tmp_path)
     assert len(drawings) == 2
+
+
+def test_an_error_of_the_drawing_is_not_hidden(tmp_path, monkeypatch):
+    def generate(self):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(CharacterSet, "generate", generate)
+    with pytest.raises(ZeroDivisionError) as error:
+        load("glyphs", tmp_path)
+    # Nor does it look as if it came of reading the file.
+    assert error.value.__context__ is None
 
 
 def test_default_folder_is_in_the_keras_home(tmp_path, drawings, monkeypatch):

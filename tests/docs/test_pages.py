@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-import keras_tcm_command
+from keras_tcm import cli
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 # The others have tests of their own, with the files and the peers that they need.
@@ -27,7 +27,7 @@ def run_commands(page, monkeypatch):
     text = as_installed.read(f"docs/{page}.md")
     for command in re.findall(r"^keras-tcm (?:evaluate|compare) .*$", text, re.M):
         monkeypatch.setattr(sys, "argv", shlex.split(command, comments=True))
-        assert keras_tcm_command.main() == 0, command
+        assert cli.main() == 0, command
 
 
 @pytest.mark.slow

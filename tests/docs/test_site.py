@@ -111,6 +111,7 @@ def test_the_reference_shows_functions_not_the_modules_they_hide(site):
     objects = {anchor for page in site.values() for anchor in page.anchors}
     assert "keras_tcm.evaluation.evaluate_embeddings.evaluate_embeddings" in objects
     assert "keras_tcm.evaluation.evaluate_embeddings" not in objects
+    assert "keras_tcm.evaluation.compare_embeddings.compare_embeddings" in objects
     shown = [
         path.parent.name
         for path in site

@@ -1,6 +1,7 @@
 """An evaluation that other threads and processes count is that of one process."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import os
 import pathlib
@@ -12,10 +13,8 @@ import numpy as np
 import pytest
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation import pair_walk, positive_pairs
-from keras_tcm.evaluation.executors import ClientExecutor
-from keras_tcm.evaluation.pair_walk import PairWalk
-from keras_tcm.evaluation.samples import Samples
+from keras_tcm.evaluation._counting import positive_pairs
+from keras_tcm.evaluation._walk import executors, pair_walk
 from keras_tcm.relevance import SharedLabel
 
 RNG = np.random.default_rng(0)
@@ -129,23 +128,19 @@ class TestParts:
         path = tmp_path / "x.npy"
         wide = np.random.default_rng(1).normal(size=(500, 2000)).astype("float32")
         np.save(path, wide)
-        sizes = {}
+        sent = {}
         for name, x in {
             "array": wide,
             "memmap": np.load(path, mmap_mode="r"),
             "files": [path],
         }.items():
-            queries = Samples(_source(x), LABELS, 80)
-            walk = PairWalk(queries, None, 64, executor=ClientExecutor(PickledParts()))
-            whole = range(500)
-            places = list(walk._places(whole, True))
-            sizes[name] = max(
-                len(pickle.dumps(walk._part(None, None, True, *place)))
-                for place in places
-            )
+            client = PickledParts()
+            evaluate(x, block_size=64, client=client)
+            sent[name] = max(size for size, _ in client.sizes)
         most = 2 * 64 * 2000 * 4
-        assert most < sizes["array"] < 1.05 * most
-        assert max(sizes["memmap"], sizes["files"]) < 0.01 * most
+        assert most < sent["array"] < 1.05 * most
+        # Besides the rows: bins, and the positives of some queries.
+        assert max(sent["memmap"], sent["files"]) < 0.05 * most
 
     def test_failure_is_raised(self, tmp_path):
         path = tmp_path / "x.npy"
@@ -158,6 +153,60 @@ class TestParts:
 
         with pytest.raises(ValueError, match=r"`embeddings`.*x\.npy"):
             evaluate([path], client=Failing())
+
+
+class Pool(concurrent.futures.Executor):
+    """Does nothing by itself; so many workers take what has been submitted first."""
+
+    def __init__(self, num_workers):
+        self.num_workers = num_workers
+        self.futures = []
+        self.largest = 0
+
+    def submit(self, function, part):
+        future = concurrent.futures.Future()
+        self.futures.append((future, function, part))
+        self.work()
+        self.largest = max(self.largest, len(self.futures))
+        return future
+
+    def work(self):
+        for future, _, _ in self.futures[: self.num_workers]:
+            if not future.running():
+                assert future.set_running_or_notify_cancel()
+
+    def finish_one(self):
+        future, function, part = self.futures.pop(0)
+        self.work()
+        future.set_result(function(part))
+
+
+class TestPartsUnderWay:
+    """So many as the pool has use for, whatever the number of CPUs of this host."""
+
+    @pytest.fixture(autouse=True)
+    def _another_host(self, monkeypatch):
+        monkeypatch.setattr(os, "cpu_count", lambda: 3)
+
+    def run(self, pool, monkeypatch, num_parts=1000):
+        # In the place of waiting: the pool goes on by one part.
+        wait = concurrent.futures.wait
+        monkeypatch.setattr(
+            concurrent.futures,
+            "wait",
+            lambda *args, **options: pool.finish_one() or wait(*args, **options),
+        )
+        parts = [functools.partial(int, number) for number in range(num_parts)]
+        found = list(executors.ClientExecutor(pool).run(iter(parts)))
+        assert sorted(found) == list(range(num_parts))
+        return pool.largest
+
+    @pytest.mark.parametrize(("num_workers", "most"), [(1, 8), (4, 8), (50, 100)])
+    def test_two_for_each_worker(self, num_workers, most, monkeypatch):
+        assert self.run(Pool(num_workers), monkeypatch) == most
+
+    def test_a_pool_that_calls_all_running(self, monkeypatch):
+        assert self.run(Pool(10**9), monkeypatch) == 256
 
 
 class TestErrors:
@@ -180,17 +229,11 @@ class TestErrors:
     def test_other_backend(self):
         class Other(PickledParts):
             def submit(self, function, part):
-                object.__setattr__(part, "backend", "another")
-                return super().submit(function, part)
+                other = dataclasses.replace(part, backend="another")
+                return super().submit(function, other)
 
         with pytest.raises(RuntimeError, match=r"`client`.*'another'.*KERAS_BACKEND"):
             evaluate(client=Other())
-
-
-def _source(x):
-    from keras_tcm.evaluation.samples import check_embeddings
-
-    return check_embeddings("x", x)
 
 
 # From here on, real processes: the parts and their sums are those tested above on every

@@ -148,13 +148,34 @@ def test_files_keep_the_rates(tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_file_without_rates_can_be_read(tmp_path):
+def test_targets_that_accept_everything_do_not_stretch_the_thresholds():
+    """Wherever they stand among the others."""
+    expected = evaluate(far_targets=(0.5,)).error_rates.to_dict()
+    for targets in (1.0, 0.5), (0.5, 1.0), (1.0, 0.5, 1e-9), (1e-9, 1.0, 0.5):
+        assert evaluate(far_targets=targets).error_rates.to_dict() == expected
+
+
+@pytest.mark.parametrize("field", ["error_rates", "at_thresholds"])
+def test_a_file_without_a_field(tmp_path, field):
     values = evaluate().to_dict()
-    del values["error_rates"]
+    del values[field]
     path = tmp_path / "result.json"
     path.write_text(json.dumps(values))
-    assert Evaluation.load(path).error_rates is None
-    assert Evaluation.load(path).opis == values["opis"]
+    with pytest.raises(ValueError, match=f"`path` must be a file .* have .*{field}"):
+        Evaluation.load(path)
+
+
+def test_a_range_of_two_neighbouring_floats():
+    low = 0.5
+    high = np.nextafter(low, 1.0)
+    result = evaluate(calibration_range=(low, high), far_targets=(0.01, 0.5))
+    assert set(result.thresholds) == {low, high}
+    thresholds = result.error_rates.thresholds
+    assert (np.diff(thresholds) > 0).all()
+    assert {low, *(p.threshold for p in result.operating_points)} <= set(thresholds)
+    # The utility does not change from one to the next.
+    mean_over_range = result.utility.mean(axis=1)
+    assert result.opis == pytest.approx(mean_over_range.var(), rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -8,21 +8,20 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation import (
-    all_negative_pairs,
-    negative_pairs,
-    pair_walk,
-    positive_pairs,
-    tile_kernels,
-)
-from keras_tcm.evaluation.distribution import NUM_STEPS
-from keras_tcm.evaluation.neighbor_ranks import NeighborRanks
-from keras_tcm.evaluation.positive_pairs import PositivePairs
-from keras_tcm.evaluation.samples import Samples
-from keras_tcm.evaluation.tile_kernels import NegativeCounts, Tile
+from keras_tcm.evaluation._counting import count_pairs, negative_pairs, positive_pairs
+from keras_tcm.evaluation._counting.positive_pairs import PositivePairs
+from keras_tcm.evaluation._inputs.pair_space import make_space
+from keras_tcm.evaluation._walk import kernels as numpy_kernels
+from keras_tcm.evaluation._walk import pair_walk
+from keras_tcm.evaluation._walk.kernels import Tile
+from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks
+from keras_tcm.evaluation._walk.pair_walk import walk_pairs
+from keras_tcm.evaluation._walk.plan import Plan
+from keras_tcm.evaluation._walk.tally import Tally
+from keras_tcm.evaluation.distances import NUM_STEPS, STEPS_PER_UNIT
 
 numba_kernels = pytest.importorskip(
-    "keras_tcm.evaluation.tile_kernels_numba", reason="needs the `fast` extra"
+    "keras_tcm.evaluation._walk.kernels_numba", reason="needs the `fast` extra"
 )
 
 
@@ -93,48 +92,59 @@ class TestWalks:
 
     def test_large_classes_in_blocks(self, with_gallery, monkeypatch):
         monkeypatch.setattr(positive_pairs, "_LARGE_CLASS_PAIRS", 20)
-        monkeypatch.setattr(positive_pairs, "_BLOCK_ROWS", 32)
+        monkeypatch.setattr(positive_pairs, "_TILE_ROWS", 32)
         assert_matches(evaluate(with_gallery), with_gallery)
 
     def test_pilot_that_misleads(self, with_gallery, monkeypatch):
         """The counts go farther until they go far enough."""
-        monkeypatch.setattr(
-            negative_pairs.NegativePairs, "_pilot", lambda self: np.arange(1000, 1100)
-        )
+        monkeypatch.setattr(count_pairs, "_pilot", lambda space: np.arange(1000, 1100))
         assert_matches(evaluate(with_gallery), with_gallery)
 
     def test_bins_read_by_interpolation(self, with_gallery, monkeypatch):
         """With few pairs a second walk is made, unless the error is allowed."""
-        monkeypatch.setattr(all_negative_pairs, "_MAX_ERROR", 1.0)
-        monkeypatch.setattr(pair_walk.PairWalk, "run", _count_calls(pair_walk.PairWalk))
+        monkeypatch.setattr(negative_pairs, "_MAX_ERROR", 1.0)
+        walks = []
+        monkeypatch.setattr(
+            negative_pairs,
+            "walk_pairs",
+            lambda *args, **options: walks.append(1) or walk_pairs(*args, **options),
+        )
         assert_matches(evaluate(with_gallery), with_gallery, tolerance=1e-2)
-        assert pair_walk.PairWalk.run.num_calls == 1
+        assert len(walks) == 1
 
+    def test_neighbours_are_ranked_once(self, with_gallery, monkeypatch):
+        """Counts that must go farther do not rank anew, nor does a second walk."""
+        # A pilot as near as the nearer half of the positives: not far enough.
+        pairs = oracles.all_pairs(X, Y.tolist())
+        middle = np.median([distance for distance, a, b in pairs if a == b])
+        pilot = int(middle * STEPS_PER_UNIT) + np.arange(1000)
+        monkeypatch.setattr(count_pairs, "_pilot", lambda space: pilot)
+        ranked = []
 
-def _count_calls(walk):
-    run = walk.run
+        def walk(queries, codes, gallery, plan, tally=None, ranks=None):
+            ranked.append(ranks is not None)
+            walk_pairs(queries, codes, gallery, plan, tally, ranks)
 
-    def counting(self, *args, **kwargs):
-        counting.num_calls += 1
-        return run(self, *args, **kwargs)
-
-    counting.num_calls = 0
-    return counting
+        monkeypatch.setattr(negative_pairs, "walk_pairs", walk)
+        assert_matches(evaluate(with_gallery), with_gallery)
+        assert ranked[0]
+        assert len(ranked) > 2
+        assert not any(ranked[1:])
 
 
 class TestInterpolation:
     def test_error_bound_holds(self, monkeypatch):
         """What the bins give differs from the counts by the stated error."""
-        queries = Samples(X, np.unique(Y, return_inverse=True)[1], len(SIZES))
+        queries = make_space([X], [Y]).queries
         values = np.linspace(0.2, 0.9, 20)
         cuts = (values * (NUM_STEPS // 2)).astype(np.int64)
         slots = queries.codes.astype(np.int32)
         sizes = np.array([len(Y) * size for size in SIZES])
         counted = []
         for edges in (cuts, np.linspace(cuts[0], cuts[-1], 500).astype(np.int64)):
-            counts = NegativeCounts(edges, slots, slots, len(SIZES), np.uint32)
-            pair_walk.PairWalk(queries, None, None).run(counts)
-            counted.append(counts.accepted(cuts, sizes))
+            tally = Tally(edges, slots, slots, len(SIZES), np.uint32)
+            walk_pairs(queries.tensors, queries.codes, queries, Plan(ks=(1,)), tally)
+            counted.append(tally.accepted(cuts, sizes))
         (exact, no_error), (read, error) = counted
         assert no_error == 0
         rms = np.sqrt(np.mean(np.square((read - exact) / sizes[:, None]), axis=0))
@@ -142,11 +152,11 @@ class TestInterpolation:
         assert error < 1e-3
 
     def test_uneven_bins_are_not_read(self):
-        counts = NegativeCounts(np.array([100, 200]), None, None, 1, np.uint32)
-        counts.histogram[150] = 1000
-        counts.table[0, 1] = 1000
-        assert counts.accepted(np.array([149]), np.array([1000]))[1] == np.inf
-        assert counts.accepted(np.array([200]), np.array([1000]))[1] == 0
+        tally = Tally(np.array([100, 200]), None, None, 1, np.uint32)
+        tally.histogram[0, 150] = 1000
+        tally.table[0, 0, 1] = 1000
+        assert tally.accepted(np.array([149]), np.array([1000]))[1] == np.inf
+        assert tally.accepted(np.array([200]), np.array([1000]))[1] == 0
 
 
 def tiles(is_triangle, seed):
@@ -170,13 +180,11 @@ class TestKernelsAgree:
         tile, codes = tiles(is_triangle, seed)
         edges = np.unique(np.random.default_rng(seed).integers(0, NUM_STEPS, 40))
         results = []
-        for kernels in (tile_kernels, numba_kernels):
+        for kernels in (numpy_kernels, numba_kernels):
             row_slots = np.arange(tile.num_rows, dtype=np.int32) % 7
-            counts = NegativeCounts(
-                edges, row_slots, codes.astype(np.int32), 25, np.uint32
-            )
-            kernels.count(tile, counts)
-            results.append((counts.histogram, counts.table[:-1]))
+            tally = Tally(edges, row_slots, codes.astype(np.int32), 25, np.uint32)
+            kernels.count(tile, tally)
+            results.append((tally.histogram, tally.table[:, :-1]))
         assert results[0][0].sum() > 1000
         for ours, other in zip(*results, strict=True):
             assert_array_equal(ours, other)
@@ -188,14 +196,13 @@ class TestKernelsAgree:
         sizes = rng.integers(0, 6, max(tile.num_rows, tile.num_columns))
         labels = np.repeat(np.arange(len(sizes)), sizes + 1)
         x = rng.normal(size=(len(labels), 3)).astype("float32")
-        samples = Samples(x, labels, len(sizes))
-        (group,) = PositivePairs(samples, None).groups
-        for kernels in (tile_kernels, numba_kernels):
-            ranks = NeighborRanks(group, 4)
+        (lists,) = PositivePairs(make_space([x], [labels])).lists()
+        for kernels in (numpy_kernels, numba_kernels):
+            ranks = NeighborRanks(lists, 4)
             kernels.rank(tile, ranks, ranks if is_triangle else None)
             results.append(np.minimum(ranks.ranks(), 1000))
         # Kernels may meet pairs in another order: ranks that matter are the same.
-        limit = np.repeat(np.maximum(np.diff(group.offsets), 4), np.diff(group.offsets))
+        limit = np.repeat(np.maximum(np.diff(lists.offsets), 4), np.diff(lists.offsets))
         ours, other = (np.where(ranks <= limit, ranks, 1000) for ranks in results)
         assert (ours < 1000).any()
         assert_array_equal(ours, other)

@@ -10,8 +10,10 @@ import relevance_oracle
 from test_evaluate_embeddings import assert_matches
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation import pair_walk, positive_pairs, same_samples
-from keras_tcm.evaluation.same_samples import find_queries
+from keras_tcm.evaluation._counting import positive_pairs
+from keras_tcm.evaluation._inputs import pair_space
+from keras_tcm.evaluation._inputs.pair_space import find_queries
+from keras_tcm.evaluation._walk import pair_walk
 from keras_tcm.relevance import ClassRelevance, HierarchyLevel, SharedLabel
 
 
@@ -173,7 +175,7 @@ class TestOthersBesides:
     @pytest.mark.parametrize("block_size", [None, 7, 1000])
     def test_large_classes_in_blocks(self, block_size, monkeypatch):
         monkeypatch.setattr(positive_pairs, "_LARGE_CLASS_PAIRS", 20)
-        monkeypatch.setattr(positive_pairs, "_BLOCK_ROWS", 4)
+        monkeypatch.setattr(positive_pairs, "_TILE_ROWS", 4)
         assert_matches(includes(block_size=block_size), reference())
 
     def test_numba_and_positives_in_groups(self, monkeypatch):
@@ -300,7 +302,7 @@ def test_search(seed):
 
 
 def test_large_files_are_read_in_blocks(monkeypatch):
-    monkeypatch.setattr(same_samples, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(pair_space, "CHUNK_ROWS", 7)
     largest = []
 
     class Stored:

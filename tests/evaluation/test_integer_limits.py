@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation import (
-    all_negative_pairs,
-    pair_walk,
-    relevance_walk,
-    sampled_negative_pairs,
-    tile_kernels,
+from keras_tcm.evaluation import recall_at_k
+from keras_tcm.evaluation._counting import (
+    negative_pairs,
+    relevance_pairs,
+    sampled_pairs,
 )
-from keras_tcm.evaluation.distribution import NUM_STEPS, to_steps
-from keras_tcm.evaluation.recall import recall_at_k
-from keras_tcm.evaluation.tile_kernels import NegativeCounts, Tile, count_type
+from keras_tcm.evaluation._walk import kernels as numpy_kernels
+from keras_tcm.evaluation._walk import pair_walk
+from keras_tcm.evaluation._walk import tally as tally_module
+from keras_tcm.evaluation._walk.kernels import Tile
+from keras_tcm.evaluation._walk.tally import Tally, count_type
+from keras_tcm.evaluation.distances import NUM_STEPS, to_steps
 from keras_tcm.relevance import ClassRelevance, SharedLabel
 
 
@@ -35,8 +37,8 @@ def evaluate(labels=Y, **options):
 def kernels(request, monkeypatch):
     """The kernels, which small sets use as well."""
     if request.param == "numpy":
-        return tile_kernels
-    module = pytest.importorskip("keras_tcm.evaluation.tile_kernels_numba")
+        return numpy_kernels
+    module = pytest.importorskip("keras_tcm.evaluation._walk.kernels_numba")
     monkeypatch.setattr(pair_walk, "_NUMBA_PAIRS", 0)
     return module
 
@@ -53,12 +55,12 @@ def test_bins(kernels, num_edges):
     edges = np.linspace(0, NUM_STEPS - 1, num_edges).astype(np.int64)
     assert len(np.unique(edges)) == num_edges
     slots = np.zeros(50, np.int32)
-    counts = NegativeCounts(edges, slots[:40], slots, 1, np.uint32)
-    kernels.count(tile, counts)
+    tally = Tally(edges, slots[:40], slots, 1, np.uint32)
+    kernels.count(tile, tally)
     bins = np.searchsorted(edges, to_steps(values).ravel())
     # Each pair counts from both of its ends.
     expected = 2 * np.bincount(bins, minlength=num_edges)
-    np.testing.assert_array_equal(counts.table[0], expected)
+    np.testing.assert_array_equal(tally.table[0, 0], expected)
 
 
 LAWS = {
@@ -115,18 +117,22 @@ def test_many_bins_make_the_strips_of_a_relevance_small(monkeypatch):
     options = {"relevance": ClassRelevance(np.eye(9)), "calibration_range": (0.2, 1.1)}
     whole = evaluate(**options)
     sizes = []
-    strip = relevance_walk.RelevanceWalk._strip
+    strips = relevance_pairs.strips
 
-    def recording(self, start, num_rows):
-        sizes.append(num_rows)
-        return strip(self, start, num_rows)
+    def recording(*args):
+        for strip in strips(*args):
+            sizes.append(len(strip.steps))
+            yield strip
 
-    monkeypatch.setattr(relevance_walk, "_HELD_PAIRS", 1200)
-    monkeypatch.setattr(relevance_walk.RelevanceWalk, "_strip", recording)
+    monkeypatch.setattr(relevance_pairs, "_HELD_PAIRS", 1200)
+    monkeypatch.setattr(relevance_pairs, "strips", recording)
     result = evaluate(**options)
     # Over 101 thresholds make over 202 numbers for each query in the second walk.
-    assert set(sizes) == {1200 // len(X), sizes[-1]}
-    assert sizes[-1] * 2 * 101 <= 1200
+    assert sizes[0] == 1200 // len(X)
+    assert sum(sizes) == 2 * len(X)
+    second = sizes[sizes.index(len(X) % sizes[0]) + 1 :]
+    assert sum(second) == len(X)
+    assert max(second) * 2 * 101 <= 1200
     assert result.to_dict() == whole.to_dict()
 
 
@@ -142,7 +148,7 @@ def test_counts_beyond_32_bits(max_pairs, monkeypatch):
     x, y = clusters(12, 8)
     options = {"max_pairs": max_pairs, "verbose": False, "block_size": 40}
     narrow = evaluate_embeddings(x, y, **options)
-    for module in all_negative_pairs, sampled_negative_pairs, tile_kernels:
+    for module in negative_pairs, sampled_pairs, tally_module:
         monkeypatch.setattr(module, "count_type", lambda most: count_type(2**32))
     assert evaluate_embeddings(x, y, **options).to_dict() == narrow.to_dict()
 

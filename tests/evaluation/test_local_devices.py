@@ -7,7 +7,7 @@ import sys
 import keras
 import pytest
 
-from keras_tcm.evaluation.devices import local_devices
+from keras_tcm.evaluation._walk.executors import local_devices
 
 # Devices are made before a backend starts, so in a process of its own.
 PROGRAM = """
@@ -27,8 +27,8 @@ import keras
 import numpy as np
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation import executors, pair_walk, tile_walk
-from keras_tcm.evaluation.devices import local_devices, on_device
+from keras_tcm.evaluation._walk import executors, tile_walk
+from keras_tcm.evaluation._walk.executors import local_devices, on_device
 
 devices = local_devices()
 used = []

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation.precision import full_precision
-from keras_tcm.evaluation.process_setting import ProcessSetting
+from keras_tcm.evaluation._walk.precision import ProcessSetting, full_precision
 
 BACKEND = keras.backend.backend()
 
@@ -206,7 +205,7 @@ class TestProcessSetting:
     def test_dask(self):
         dask = pytest.importorskip("dask")
         pytest.importorskip("distributed")
-        from keras_tcm.evaluation import executors
+        from keras_tcm.evaluation._walk import executors
 
         def get():
             return dask.config.get("distributed.admin.large-graph-warning-threshold")

@@ -9,12 +9,8 @@ import pytest
 import relevance_oracle
 
 from keras_tcm import Evaluation, evaluate_embeddings
-from keras_tcm.evaluation import (
-    all_negative_pairs,
-    negative_pairs,
-    pair_walk,
-    sampled_negative_pairs,
-)
+from keras_tcm.evaluation._counting import count_pairs, negative_pairs, sampled_pairs
+from keras_tcm.evaluation._walk import pair_walk
 from keras_tcm.relevance import ClassRelevance, HierarchyLevel, SharedLabel
 
 # From none to all of the pairs, and far outside of any calibration range.
@@ -104,7 +100,7 @@ def test_rates_are_shares_of_the_pairs(options):
 def test_a_pilot_that_misleads(first, monkeypatch):
     """However far the first counts go, the rates are those of the pairs."""
     pilot = np.arange(first, first + 1000)
-    monkeypatch.setattr(negative_pairs.NegativePairs, "_pilot", lambda self: pilot)
+    monkeypatch.setattr(count_pairs, "_pilot", lambda space: pilot)
     result = evaluate()
     assert_rates(result.rates_at(THRESHOLDS), result, label_pairs(X, Y.tolist()))
     assert result.opis == evaluate().opis
@@ -169,11 +165,11 @@ def test_classes_are_counted_even_where_others_are_read_off_bins(
     if use_numba:
         pytest.importorskip("numba")
         monkeypatch.setattr(pair_walk, "_NUMBA_PAIRS", 0)
-    monkeypatch.setattr(all_negative_pairs, "_MAX_ERROR", 1.0)
+    monkeypatch.setattr(negative_pairs, "_MAX_ERROR", 1.0)
     walks = []
-    run = pair_walk.PairWalk.run
+    walk = negative_pairs.walk_pairs
     monkeypatch.setattr(
-        pair_walk.PairWalk, "run", lambda *args: walks.append(1) or run(*args)
+        negative_pairs, "walk_pairs", lambda *args: walks.append(1) or walk(*args)
     )
     x, y = clusters(10, 30, seed=2)
     result = evaluate(x, y)
@@ -266,15 +262,6 @@ class TestOtherThresholds:
             assert repr(float(known)) in message
         assert message.endswith(f"Received: {float(threshold)!r}")
 
-    def test_an_evaluation_without_error_rates(self):
-        values = evaluate(at=()).to_dict()
-        del values["error_rates"], values["at_thresholds"]
-        old = Evaluation.from_dict(values)
-        point = old.operating_points[1]
-        assert old.rates_at(point.threshold).far == point.far
-        with pytest.raises(ValueError, match=f"counted: .*{point.threshold!r}"):
-            old.rates_at(0.05)
-
 
 class TestArguments:
     @pytest.mark.parametrize("value", [-0.1, 2.1, np.nan, np.inf])
@@ -357,7 +344,7 @@ class TestSample:
     def test_classes_of_the_sample_are_counted(self, monkeypatch):
         """They do not depend on the bins, off which others are read."""
         many = self.sampled(0)
-        monkeypatch.setattr(sampled_negative_pairs, "_MAX_BINS", 8)
+        monkeypatch.setattr(sampled_pairs, "_MAX_BINS", 8)
         few = self.sampled(0)
         np.testing.assert_array_equal(
             few.rates_at(self.at).per_class_far, many.rates_at(self.at).per_class_far

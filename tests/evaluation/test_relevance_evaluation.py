@@ -10,10 +10,9 @@ import relevance_oracle
 from test_evaluate_embeddings import assert_matches
 
 from keras_tcm import Evaluation, evaluate_embeddings
-from keras_tcm.evaluation import UndefinedError, relevance_walk
-from keras_tcm.evaluation.definition import equal_error
-from keras_tcm.evaluation.distribution import Distribution
-from keras_tcm.evaluation.recall import recall_at_k
+from keras_tcm.evaluation import Histogram, UndefinedError, recall_at_k
+from keras_tcm.evaluation._counting import relevance_pairs
+from keras_tcm.evaluation.criteria import equal_error
 from keras_tcm.relevance import (
     ClassRelevance,
     FunctionRelevance,
@@ -147,7 +146,7 @@ def test_block_size_does_not_matter(name, block_size):
 
 
 def test_few_pairs_at_a_time(monkeypatch):
-    monkeypatch.setattr(relevance_walk, "_HELD_PAIRS", 250)
+    monkeypatch.setattr(relevance_pairs, "_HELD_PAIRS", 250)
     x, labels, relevance, _ = CASES["multi-hot"]
     assert_matches(evaluate(x, labels, relevance), expected("multi-hot"))
 
@@ -328,7 +327,7 @@ def test_equal_error_rate_is_the_first_of_equal_gaps():
     positive, negative = np.zeros((2, 60), int)
     positive[[10, 30, 50]] = negative[[20, 40]] = 1
     # At 20, FAR 1/2 and FRR 2/3; at 30, 1/2 and 1/3: gaps of 1/6, before rounding.
-    crossing, value = equal_error(Distribution(positive), Distribution(negative))
+    crossing, value = equal_error(Histogram.of(positive), Histogram.of(negative))
     assert crossing == 20
     assert value == pytest.approx(7 / 12)
 

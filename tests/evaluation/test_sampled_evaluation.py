@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from keras_tcm import Evaluation, evaluate_embeddings
-from keras_tcm.evaluation import UndefinedError, positive_pairs
+from keras_tcm.evaluation import UndefinedError
+from keras_tcm.evaluation._counting import positive_pairs
 
 SIZES = np.random.default_rng(0).poisson(8, 75) + 2
 

@@ -212,20 +212,6 @@ def test_the_slider_reaches_the_eer_and_all_operating_points(tmp_path, far_range
     assert [thresholds[0], thresholds[-1]] == [min(reached), max(reached)]
 
 
-def test_rates_of_an_earlier_version_that_end_before_the_eer(tmp_path):
-    rates = RESULT.error_rates
-    end = np.flatnonzero(rates.far > 0.1)[0]
-    shorter = dataclasses.replace(
-        rates,
-        **{
-            name: getattr(rates, name)[..., :end]
-            for name in ("thresholds", "far", "frr", "per_class_far", "per_class_frr")
-        },
-    )
-    data = read_data(write(tmp_path, dataclasses.replace(RESULT, error_rates=shorter)))
-    assert [point["name"] for point in data["points"]][-1] == "FAR ≤ 10%"
-
-
 def test_excluded_classes_are_counted(tmp_path):
     labels = ["alone", *LABELS[1:]]
     page = write(tmp_path, evaluate_embeddings(X, labels))
@@ -240,18 +226,6 @@ def test_a_share_of_no_opis_is_not_shown(tmp_path):
         RESULT, opis_per_class=RESULT.opis_per_class - 2 * RESULT.opis
     )
     assert set(read_data(write(tmp_path, result))["share"]) == {None}
-
-
-def test_page_of_an_earlier_file(tmp_path):
-    values = RESULT.to_dict()
-    del values["error_rates"]
-    result = Evaluation.from_dict(values)
-    data = read_data(write(tmp_path, result))
-    assert data["rates"] is None
-    assert data["points"] is None
-    curves = data["utility_curves"]
-    assert curves["thresholds"] == result.thresholds.tolist()
-    np.testing.assert_allclose(curves["mean"], result.utility.mean(axis=0))
 
 
 def test_page_of_a_saved_evaluation_has_the_same_rates(tmp_path):

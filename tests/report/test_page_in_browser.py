@@ -593,35 +593,6 @@ def test_ten_thousand_classes(visit, result):
     }
 
 
-# ------------------------------------------------------------------------- older files
-
-
-def test_page_without_error_rates(visit, result):
-    page = visit(dataclasses.replace(result, error_rates=None))
-    assert "evaluate the embeddings again" in page.inner_text("#no-rates")
-    assert not page.is_visible("#threshold")
-    assert page.locator("figure").count() == 1
-    assert page.locator("#utility-chart path.mean").count() == 1
-    headers = page.locator("#classes thead th").all_inner_texts()
-    assert headers == ["Class", "Samples", "Mean utility", "Share of OPIS"]
-    found = rows(page)
-    mean = mean_utility(result)
-    order = np.argsort(mean, kind="stable")
-    assert [row[0] for row in found] == [shown_name(ORDER[i]) for i in order]
-    assert [float(row[2]) for row in found] == pytest.approx(mean[order], abs=0.51e-4)
-    shares = result.opis_per_class / result.opis_per_class.sum()
-    shown = [rate(row[3]) for row in found]
-    assert shown == pytest.approx(shares[order], abs=0.51e-4)
-
-
-def mean_utility(result):
-    thresholds = result.thresholds
-    width = thresholds[-1] - thresholds[0]
-    return np.array(
-        [oracles.integrate(curve, thresholds) / width for curve in result.utility]
-    )
-
-
 # ------------------------------------------------------------------------ appearance
 
 

@@ -4,25 +4,21 @@ import concurrent.futures
 import contextlib
 import json
 import os
-import pathlib
-import signal
-import subprocess
-import sys
 import time
 
 import keras
 import numpy as np
-import psutil
 import pytest
+from processes import interrupt, start, wait_until
 
-import keras_tcm_command
-from keras_tcm import Evaluation
+import keras_tcm
+from keras_tcm import Evaluation, cli
 from keras_tcm.datasets import glyphs
 from keras_tcm.study import demo, runner, training
 from keras_tcm.study.demo import DemoSettings, run_demo
 from keras_tcm.study.grid import TCMSetting
+from keras_tcm.study.pace import Pace, TooSlowError
 
-ROOT = pathlib.Path(__file__).parents[2]
 NAMES = ["MultiSimilarity", "MultiSimilarity + TCM"]
 
 
@@ -95,6 +91,8 @@ def without_training(in_this_process, monkeypatch):
 
     monkeypatch.setattr(runner, "train_embedding_model", train)
     monkeypatch.setattr(runner, "embed", embed)
+    # Collects garbage, of all tests.
+    monkeypatch.setattr(keras.utils, "clear_session", lambda: None)
     # Takes longer than everything else.
     monkeypatch.setattr(demo, "write_report", lambda *_, **__: None)
     return trained
@@ -102,7 +100,7 @@ def without_training(in_this_process, monkeypatch):
 
 def run(out, data_dir, *options):
     arguments = ["demo", "--out", out, "--data-dir", data_dir, *options]
-    return keras_tcm_command.run([str(argument) for argument in arguments])
+    return cli.run([str(argument) for argument in arguments])
 
 
 def read_results(out):
@@ -206,59 +204,30 @@ def test_both_models_have_the_same_start(
 # ------------------------------------------------------------------------ going on
 
 
-def start(out, data_dir, *options):
-    command = [sys.executable, "-m", "keras_tcm_command", "demo", "--out", out]
-    return subprocess.Popen(
-        [*command, "--data-dir", data_dir, *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process):
-    output, errors = process.communicate(timeout=400)
-    assert process.returncode == 0, errors
-    return output
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
-def test_interrupted_and_started_again(tmp_path, data_dir):
+def test_interrupted_and_started_again(tmp_path, data_dir, capfd):
     out = tmp_path / "out"
-    process = start(out, data_dir, "--steps", "24")
-    try:
-        deadline = time.monotonic() + 240
-        while not (first := list(out.glob("runs/*.json"))):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        processes = psutil.Process(process.pid).children(recursive=True)
-        # As the terminal does it: to the worker as well.
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode != 0
+    command = ["-m", "keras_tcm_command", "demo", "--steps", "8"]
+    process = start(*command, "--out", out, "--data-dir", data_dir)
+    (first,) = wait_until(lambda: list(out.glob("runs/*.json")), process)
+    errors = interrupt(process)
     assert errors.count("Traceback") <= 1, errors
-    _, alive = psutil.wait_procs(processes, timeout=30)
-    assert alive == []
-    (first,) = first
     assert first.name == "comparison-glyphs-resnet_small-smooth_ap-b128-none-seed0.json"
     before = first.stat().st_mtime_ns
     assert [path.name for path in out.glob("runs/*.json")] == [first.name]
     assert not (out / "results.json").exists()
 
-    output = finish(start(out, data_dir, "--steps", "24"))
+    capfd.readouterr()
+    assert run(out, data_dir, "--steps", 8) == 0
+    output = capfd.readouterr().out
     assert "SmoothAP has been trained before" in output
-    assert "24 of 24" in output
+    assert "8 of 8" in output
     assert first.stat().st_mtime_ns == before
     assert all(path.suffix == ".json" for path in out.glob("runs/*"))
 
     undisturbed = tmp_path / "undisturbed"
-    finish(start(undisturbed, data_dir, "--steps", "24"))
+    assert run(undisturbed, data_dir, "--steps", 8) == 0
     assert read_results(out)["results"] == read_results(undisturbed)["results"]
     for name in "smoothap.json", "smoothap_tcm.json", "table.md":
         assert (out / name).read_text() == (undisturbed / name).read_text()
@@ -313,7 +282,7 @@ def test_other_circumstances(tmp_path, without_training, monkeypatch, capsys, wh
         write_data(tmp_path, seed=1)
         runner._data.cache_clear()
     elif what == "version":
-        monkeypatch.setattr(runner.keras_tcm, "__version__", "99.0")
+        monkeypatch.setattr(keras_tcm, "__version__", "99.0")
         said = "now 99.0"
     elif what == "backend":
         for path in records:
@@ -347,14 +316,14 @@ class Clock:
     def __init__(self, monkeypatch, seconds):
         self.now = 1000.0
         self.seconds = seconds
-        monkeypatch.setattr(demo.time, "monotonic", lambda: self.now)
-        on_train_batch_end = demo._Pace.on_train_batch_end
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        on_train_batch_end = Pace.on_train_batch_end
 
         def passing(pace, batch, logs=None):
             self.now += self.seconds(batch)
             on_train_batch_end(pace, batch, logs)
 
-        monkeypatch.setattr(demo._Pace, "on_train_batch_end", passing)
+        monkeypatch.setattr(Pace, "on_train_batch_end", passing)
 
 
 def fit(pace, steps):
@@ -375,7 +344,7 @@ def steady(start, seconds):
 
 def test_enough_time(monkeypatch, capsys):
     Clock(monkeypatch, steady(10.0, 0.2))
-    pace = demo._Pace(2, 60.0 * 20)
+    pace = Pace(2, 60.0 * 20)
     fit(pace, 2000)
     # 2 x (10 + 1999 x 0.2) seconds are 13.7 minutes.
     lines = capsys.readouterr().out.splitlines()
@@ -390,9 +359,9 @@ def test_enough_time(monkeypatch, capsys):
 
 def test_too_little_time(monkeypatch, capsys):
     clock = Clock(monkeypatch, steady(10.0, 0.5))
-    pace = demo._Pace(2, 60.0 * 20)
+    pace = Pace(2, 60.0 * 20)
     before = clock.now
-    with pytest.raises(demo._TooSlowError) as error:
+    with pytest.raises(TooSlowError) as error:
         fit(pace, 2000)
     # 10 s, 2 steps, and the 20 that were measured.
     spent = clock.now - before
@@ -414,13 +383,13 @@ def test_too_little_time(monkeypatch, capsys):
 
 def test_one_step_that_is_held_up_decides_nothing(monkeypatch):
     Clock(monkeypatch, lambda batch: 300.0 if batch == -990 else 0.2)
-    fit(demo._Pace(2, 60.0 * 20), 2000)
+    fit(Pace(2, 60.0 * 20), 2000)
 
 
 def test_a_very_slow_machine_is_not_measured_for_long(monkeypatch):
     clock = Clock(monkeypatch, steady(60.0, 40.0))
-    pace = demo._Pace(2, 60.0 * 20)
-    with pytest.raises(demo._TooSlowError) as error:
+    pace = Pace(2, 60.0 * 20)
+    with pytest.raises(TooSlowError) as error:
         fit(pace, 2000)
     assert clock.now == 1000 + 60 + 7 * 40
     assert error.value.steps == 40
@@ -428,15 +397,15 @@ def test_a_very_slow_machine_is_not_measured_for_long(monkeypatch):
 
 def test_steps_that_were_asked_for(monkeypatch):
     Clock(monkeypatch, steady(10.0, 9.0))
-    fit(demo._Pace(2, None), 2000)
+    fit(Pace(2, None), 2000)
 
 
 @pytest.mark.slow
 def test_fewer_steps_give_what_so_many_steps_give(
     tmp_path, data_dir, in_this_process, monkeypatch, capsys
 ):
-    monkeypatch.setattr(demo, "STEPS", 40)
-    monkeypatch.setattr(demo, "_STEPS_UNIT", 8)
+    monkeypatch.setattr(demo, "DEMO_STEPS", 40)
+    monkeypatch.setattr("keras_tcm.study.pace._STEPS_UNIT", 8)
     Clock(monkeypatch, lambda batch: 40.0)
     settings = DemoSettings("multi_similarity")
     # Of the 30 steps of 20 minutes 8 are measured, and 2 x 3 taken for the start.
@@ -462,7 +431,7 @@ def test_fewer_steps_give_what_so_many_steps_give(
     assert json.loads(lost.read_text())["history"] == record["history"]
     # while a number that was asked for is no choice.
     capsys.readouterr()
-    monkeypatch.setattr(demo, "STEPS", 16)
+    monkeypatch.setattr(demo, "DEMO_STEPS", 16)
     _, steps = run_demo(tmp_path / "forced", settings, data_dir)
     assert steps == 16
     assert capsys.readouterr().out.count("is trained anew") == 2

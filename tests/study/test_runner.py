@@ -1,12 +1,11 @@
 import json
-import subprocess
-import sys
-import time
+import os
+import signal
 
 import numpy as np
-import psutil
 import pytest
 import study_runs
+from processes import end, start, wait_until
 
 from keras_tcm.study import runner
 from keras_tcm.study.grid import PRESETS, Cell, Run, TCMSetting
@@ -102,51 +101,33 @@ def test_run_on_image_files(tmp_path, monkeypatch):
 
 
 SCRIPT = """
-import sys
+import os, sys
 from keras_tcm.study.runner import run_study
 
+# Threads that wait for each other take long where other tests run.
+os.cpu_count = lambda: 1
 if __name__ == "__main__":
     run_study(sys.argv[1], "smoke", workers=1)
 """
 
 
-def start(folder, tmp_path):
-    script = tmp_path / "study.py"
-    script.write_text(SCRIPT)
-    return subprocess.Popen(
-        [sys.executable, script, folder],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.slow
-def test_killed_and_resumed(tmp_path):
-    folder = tmp_path / "out"
-    process = start(folder, tmp_path)
-    try:
-        deadline = time.monotonic() + 240
-        while len(list(folder.glob("runs/*.json"))) < 2:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        workers = psutil.Process(process.pid).children(recursive=True)
-    finally:
-        process.kill()
-        process.communicate()
+def test_killed_and_resumed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    folder, script = tmp_path / "out", tmp_path / "study.py"
+    script.write_text(SCRIPT)
+    process = start(script, folder)
+    wait_until(lambda: len(list(folder.glob("runs/*.json"))) >= 2, process)
     # Nobody is left to write.
-    _, alive = psutil.wait_procs(workers, timeout=30)
-    assert alive == []
+    end(process, os.kill, signal.SIGKILL)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*.json")}
     assert 2 <= len(before) < 10
     # Whatever was cut short has left no file that looks finished.
     for path in before:
         assert json.loads(path.read_text())["format"] == 1
 
-    process = start(folder, tmp_path)
-    output, errors = process.communicate(timeout=400)
-    assert process.returncode == 0, errors
+    runner.run_study(folder, "smoke", workers=1)
+    output = capsys.readouterr().out
     after = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*")}
     # 2 for the margins, 2 for the weight, 4 comparisons, 4 of the sweep.
     assert len(after) == 12
@@ -162,8 +143,8 @@ def test_killed_and_resumed(tmp_path):
     )
     first = json.loads(lost.read_text())
     lost.unlink()
-    output, errors = start(folder, tmp_path).communicate(timeout=200)
-    assert output.count("min left") == 1, errors
+    runner.run_study(folder, "smoke", workers=1)
+    assert capsys.readouterr().out.count("min left") == 1
     second = json.loads(lost.read_text())
     for key in ("part", "config", "versions", "backend", "history", "evaluation"):
         assert first[key] == second[key], key

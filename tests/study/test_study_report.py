@@ -15,23 +15,25 @@ from study_runs import TCM, measures, pair, run, whole_study, write_runs
 
 matplotlib.use("Agg")
 
-from keras_tcm.study.document import (
-    Bullets,
-    Figure,
-    Heading,
-    Line,
-    Paragraph,
-    Table,
-    print_block,
-    to_html,
-    to_markdown,
-)
 from keras_tcm.study.estimate import Estimate
-from keras_tcm.study.measure import OPIS, RECALL
+from keras_tcm.study.report import show, write_study_report
+from keras_tcm.study.report.document import (
+    bullets,
+    document,
+    figure,
+    heading,
+    lines,
+    paragraph,
+    plain,
+    table,
+    to_html,
+    toned,
+    without_tones,
+)
+from keras_tcm.study.report.measure import OPIS, RECALL
+from keras_tcm.study.report.trade_off import mean_change, plot_trade_off
 from keras_tcm.study.run_record import read_runs
-from keras_tcm.study.study_report import write_study_report
 from keras_tcm.study.summary import summarize
-from keras_tcm.study.trade_off import mean_change, plot_trade_off
 
 ROOT = pathlib.Path(__file__).parents[2]
 VOID = {"meta", "img", "br"}
@@ -143,7 +145,10 @@ def test_page_needs_nothing_else(whole):
     _, _, page = whole
     assert page.tags.count("img") == 3
     for _, name, value in page.attributes:
-        assert name in {"class", "src", "alt", "lang", "charset", "name", "content"}
+        known = {"class", "src", "alt", "lang", "charset", "name", "content", "style"}
+        assert name in known
+        if name == "style":
+            assert value == "text-align:right"
         if name == "src":
             assert value.startswith("data:image/png;base64,")
     assert not {"script", "link", "iframe"} & set(page.tags)
@@ -223,11 +228,11 @@ def test_trade_off_table(whole):
     chosen = [
         one
         for one in comparisons
-        if one.setting.loss == "smooth_ap" and one.weight == 0.3
+        if one.setting.loss == "smooth_ap" and one.tcm.weight == 0.3
     ]
     recall, opis = (
-        np.mean([getattr(one.changes[name], kind).value for one in chosen])
-        for name, kind in (("recall_at_1", "difference"), ("opis", "log_ratio"))
+        np.mean([one.changes[name].change.value for one in chosen])
+        for name in ("recall_at_1", "opis")
     )
     (mean,) = (row for row in rows if row[0] == "smooth_ap, mean")
     assert mean[2] == f"{100 * recall:+.2f}<br>{np.expm1(opis):+.1%}"
@@ -448,16 +453,18 @@ def test_names_are_text_whatever_they_are(tmp_path):
     for values in runs:
         values["machine"] = values["backend"] = NASTY
         values["versions"] = {NASTY: NASTY}
-        values["config"][NASTY] = NASTY
+        values["config"]["weights"] = NASTY
     text, page = report(tmp_path, runs)
     assert not {"script", "b"} & set(page.tags)
-    assert page.tables[0][1][0] == ", ".join([NASTY] * 3)
-    assert any(NASTY in part for part in page.text)
+    one_line = " ".join(NASTY.split())
+    assert page.tables[0][1][0] == ", ".join([one_line] * 3)
+    assert any(f"weights: {one_line}" in part for part in page.text)
+    assert any(f"machine: {one_line}" in part for part in page.text)
     # Markdown in which HTML counts, as browsers get it.
     reader = markdown_it.MarkdownIt("commonmark", {"html": True}).enable("table")
     rendered = Page(reader.render(text))
     assert not {"script", "b", "em", "code", "a"} & set(rendered.tags)
-    assert rendered.tables[0][1][0] == ", ".join([" ".join(NASTY.split())] * 3)
+    assert rendered.tables[0][1][0] == ", ".join([one_line] * 3)
 
 
 # ---------------------------------------------------------------------------- terminal
@@ -466,8 +473,7 @@ def test_names_are_text_whatever_they_are(tmp_path):
 def test_terminal_gets_the_main_table(whole, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     folder, text, _ = whole
-    for block in write_study_report(folder, folder / "again"):
-        print_block(block)
+    show(write_study_report(folder, folder / "again"))
     printed = capsys.readouterr().out
     for word in (
         "codes",
@@ -488,18 +494,19 @@ def test_terminal_colours(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
-    print_block(
-        Table(["", "a", "b"], [["x", (Line("up", "better"),), (Line("no", "worse"),)]])
-    )
+    cells = [toned("up", "better"), toned("no", "worse")]
+    show(table(["", "a", "b"], [["x", *cells], ["y", "on", lines(*cells)]]))
     assert re.search(r"\x1b\[32mup", stream.getvalue())
     assert re.search(r"\x1b\[31mno", stream.getvalue())
+    assert len(re.findall(r"\x1b\[32mup", stream.getvalue())) == 2
+    assert re.search(r" on ", stream.getvalue())
 
 
 def test_terminal_without_arrows(monkeypatch):
     buffer = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
-    print_block(Table(["", "10⁻³"], [["[bold]x", (Line("↑ +1"), Line("↓ -1"))]]))
-    print_block(Paragraph("a → b"))
+    show(table(["", "10⁻³"], [["[bold]x", lines("↑ +1", "↓ -1")]]))
+    show(paragraph("a → b"))
     sys.stdout.flush()
     printed = buffer.getvalue().decode("ascii")
     assert "? +1" in printed
@@ -510,15 +517,18 @@ def test_terminal_without_arrows(monkeypatch):
 # --------------------------------------------------------------------- blocks, measures
 
 
-def test_markdown_by_hand(tmp_path):
-    blocks = [
-        Heading("Title", 1),
-        Paragraph("One\ntwo <b>."),
-        Bullets(["long_tail", "a_ *"]),
-        Table(["x", "y|z"], [["a|b", (Line("1"), Line("2", "worse"))]]),
-        Figure(tmp_path / "images" / "some.png", "What it shows"),
-    ]
-    assert to_markdown(blocks, tmp_path) == (
+def test_markdown_by_hand():
+    text = document(
+        [
+            heading("Title", 1),
+            paragraph("One\ntwo <b>."),
+            bullets(["long_tail", "a_ *"]),
+            table(["x", "y|z"], [["a|b", lines("1", toned("2", "worse"))]]),
+            figure("images/some.png", "What it shows"),
+        ]
+    )
+    assert '<br><span class="worse">2</span> |' in text
+    assert without_tones(text) == (
         "# Title\n\nOne two &lt;b&gt;.\n\n- long_tail\n- a\\_ \\*\n\n"
         "| x | y\\|z |\n| --- | ---: |\n| a\\|b | 1<br>2 |\n\n"
         "![What it shows](images/some.png)\n"
@@ -526,9 +536,9 @@ def test_markdown_by_hand(tmp_path):
 
 
 def test_html_escapes_the_title_and_descriptions(tmp_path):
-    path = tmp_path / "some.png"
-    path.write_bytes(b"png")
-    page = to_html("<i>", [Heading("<u>"), Bullets(["<s>"]), Figure(path, '"><p x="')])
+    (tmp_path / "some.png").write_bytes(b"png")
+    blocks = [heading("<u>"), bullets(["<s>"]), figure("some.png", '"><p x="')]
+    page = to_html("<i>", document(blocks), tmp_path)
     parsed = Page(page)
     assert not {"i", "u", "s"} & set(parsed.tags)
     assert ("img", "alt", '"><p x="') in parsed.attributes
@@ -536,27 +546,52 @@ def test_html_escapes_the_title_and_descriptions(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    "start",
+    ["# a", "- a", "+ a", "* a", "1. a", "12) a", "> a", "[a]: b", "```", "---"],
+)
+def test_text_begins_no_other_block(tmp_path, capsys, start):
+    text = document([paragraph(start), bullets([start])])
+    page = Page(to_html("", text, tmp_path))
+    assert [part for part in page.text if part.strip()] == [start, start]
+    assert page.tags.count("ul") == page.tags.count("p") == 1
+    assert not {"h1", "ol", "blockquote", "pre", "hr"} & set(page.tags)
+    show(paragraph(start))
+    assert capsys.readouterr().out == f"{start}\n"
+
+
+def test_what_is_markdown_is_not_escaped_again():
+    text = toned("a*b", "better")
+    assert text == '<span class="better">a\\*b</span>'
+    assert plain(text) == lines(text) == text
+    assert plain("<span>") == "&lt;span&gt;"
+    assert toned("a*b", "") == "a\\*b"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
     [
-        (RECALL.difference(Estimate(0.012, None)), Line("↑ +1.20", "better")),
+        (RECALL.difference(Estimate(0.012, None)), toned("↑ +1.20", "better")),
         (
             RECALL.difference(Estimate(-0.012, (-0.02, -0.001))),
-            Line("↓ -1.20 [-2.00, -0.10] *", "worse"),
+            toned("↓ -1.20 [-2.00, -0.10] *", "worse"),
         ),
         (
             RECALL.difference(Estimate(-0.012, (-0.02, -0.001)), is_brief=True),
-            Line("↓ -1.20 *", "worse"),
+            toned("↓ -1.20 *", "worse"),
         ),
         (
             OPIS.relative(Estimate(-0.5, (-0.75, 0.25))),
-            Line("↓ -50.0% [-75.0%, +25.0%]", "better"),
+            toned("↓ -50.0% [-75.0%, +25.0%]", "better"),
         ),
-        (OPIS.difference(Estimate(0.0015, None)), Line("↑ +1.500", "worse")),
-        (OPIS.difference(Estimate(0.0, (0.0, 0.0))), Line("→ +0.000 [+0.000, +0.000]")),
+        (OPIS.difference(Estimate(0.0015, None)), toned("↑ +1.500", "worse")),
+        (
+            OPIS.difference(Estimate(0.0, (0.0, 0.0))),
+            toned("→ +0.000 [+0.000, +0.000]", ""),
+        ),
     ],
 )
-def test_changes_are_written_with_direction_and_tone(line, expected):
-    assert line == expected
+def test_changes_are_written_with_direction_and_tone(change, expected):
+    assert change == expected
 
 
 # --------------------------------------------------------------------- trade-off figure

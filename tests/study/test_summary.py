@@ -9,7 +9,8 @@ from scipy import stats
 from study_runs import TCM, measures, pair, run, whole_study, write_runs
 
 from keras_tcm import Evaluation
-from keras_tcm.study.estimate import Estimate, mean_estimate, student_t_quantile
+from keras_tcm.study.estimate import Estimate, mean_estimate
+from keras_tcm.study.grid import TCMSetting
 from keras_tcm.study.run_record import read_runs
 from keras_tcm.study.summary import (
     Count,
@@ -22,18 +23,13 @@ from keras_tcm.study.summary import (
 # ------------------------------------------------------------------------- statistics
 
 
-@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 10, 15, 99, 500])
-@pytest.mark.parametrize("probability", [0.5, 0.6, 0.9, 0.975, 0.9995])
-def test_student_t_quantile(degrees, probability):
-    assert student_t_quantile(probability, degrees) == pytest.approx(
-        stats.t.ppf(probability, degrees), rel=1e-9, abs=1e-12
-    )
-
-
-def test_student_t_quantiles_of_the_tables():
-    assert student_t_quantile(0.975, 1) == pytest.approx(12.7062, abs=5e-5)
-    assert student_t_quantile(0.975, 2) == pytest.approx(4.30265, abs=5e-6)
-    assert student_t_quantile(0.975, 15) == pytest.approx(2.13145, abs=5e-6)
+@pytest.mark.parametrize(("size", "t"), [(2, 12.7062), (3, 4.30265), (16, 2.13145)])
+def test_student_t_quantiles_of_the_tables(size, t):
+    # Of size - 1 degrees of freedom, printed to four or five decimals.
+    values = np.random.default_rng(size).normal(size=size)
+    low, high = mean_estimate(values).interval
+    error = np.std(values, ddof=1) / math.sqrt(size)
+    assert (high - low) / 2 == pytest.approx(t * error, rel=5e-6)
 
 
 def test_mean_with_its_interval():
@@ -65,40 +61,62 @@ def test_interval_excludes_zero(interval, expected):
     assert Estimate(0.0, interval).excludes_zero is expected
 
 
-def test_paired_change_by_hand():
-    # Log ratios log(1/2) and log(1/8): their mean is log(1/4).
-    change = paired_change([2.0, 8.0], [1.0, 1.0])
+def test_difference_by_hand():
+    change = paired_change([2.0, 8.0], [1.0, 1.0], is_ratio=False)
     assert (change.without, change.with_tcm) == (5, 1)
-    assert change.geometric_without == pytest.approx(4)
-    assert change.geometric_with_tcm == pytest.approx(1)
-    assert change.difference.value == -4
-    assert change.log_ratio.value == pytest.approx(math.log(0.25))
-    assert change.relative.value == pytest.approx(-0.75)
+    assert change.change.value == -4
+    assert change.shown == change.change
+
+
+def test_ratio_by_hand():
+    # Log ratios log(1/2) and log(1/8): their mean is log(1/4).
+    change = paired_change([2.0, 8.0], [1.0, 1.0], is_ratio=True)
+    assert change.without == pytest.approx(4)
+    assert change.with_tcm == pytest.approx(1)
+    assert change.change.value == pytest.approx(math.log(0.25))
+    assert change.shown.value == pytest.approx(-0.75)
     # Half a width of t * sd / sqrt(2) = 12.7062 * log(4) / 2.
     half = 12.7062 * math.log(4) / 2
     low, high = (math.expm1(math.log(0.25) + sign * half) for sign in (-1, 1))
-    assert change.relative.interval == pytest.approx((low, high), rel=1e-3)
+    assert change.shown.interval == pytest.approx((low, high), rel=1e-3)
 
 
 def test_intervals_are_those_of_the_paired_t_test():
     rng = np.random.default_rng(0)
     before, after = rng.uniform(0.001, 0.01, size=(2, 6))
-    change = paired_change(before, after)
+    difference, ratio = (
+        paired_change(before, after, is_ratio=x) for x in (False, True)
+    )
     expected = stats.ttest_rel(after, before).confidence_interval(0.95)
-    assert change.difference.interval == pytest.approx(tuple(expected))
+    assert difference.change.interval == pytest.approx(tuple(expected))
     expected = stats.ttest_1samp(np.log(after / before), 0).confidence_interval(0.95)
-    assert change.log_ratio.interval == pytest.approx(tuple(expected))
+    assert ratio.change.interval == pytest.approx(tuple(expected))
 
 
 def test_relative_change_does_not_depend_on_the_scale_and_swaps_sign():
     before, after = np.array([0.004, 0.003, 0.005]), np.array([0.003, 0.004, 0.002])
-    change, larger = paired_change(before, after), paired_change(9 * before, 9 * after)
-    assert larger.relative.value == pytest.approx(change.relative.value)
-    assert larger.relative.interval == pytest.approx(change.relative.interval)
-    swapped = paired_change(after, before)
-    assert swapped.log_ratio.value == pytest.approx(-change.log_ratio.value)
-    low, high = change.log_ratio.interval
-    assert swapped.log_ratio.interval == pytest.approx((-high, -low))
+    change = paired_change(before, after, is_ratio=True)
+    larger = paired_change(9 * before, 9 * after, is_ratio=True)
+    assert larger.shown.value == pytest.approx(change.shown.value)
+    assert larger.shown.interval == pytest.approx(change.shown.interval)
+    swapped = paired_change(after, before, is_ratio=True)
+    assert swapped.change.value == pytest.approx(-change.change.value)
+    low, high = change.change.interval
+    assert swapped.change.interval == pytest.approx((-high, -low))
+
+
+def test_runs_are_averaged_as_suits_the_measure(tmp_path):
+    runs = pair(measures(0.80, 0.002, 0.02), measures(0.82, 0.001, 0.02), seed=0)
+    runs += pair(measures(0.70, 0.008, 0.08), measures(0.76, 0.001, 0.08), seed=1)
+    (comparison,) = summarize(read(tmp_path, runs), "comparison").comparisons
+    recall, opis, worst = (
+        comparison.changes[name] for name in ("recall_at_1", "opis", "epsilon_opis")
+    )
+    assert (recall.without, recall.with_tcm) == pytest.approx((0.75, 0.79))
+    assert recall.shown.value == pytest.approx(0.04)
+    assert (opis.without, opis.with_tcm) == pytest.approx((0.004, 0.001))
+    assert opis.shown.value == pytest.approx(-0.75)
+    assert (worst.without, worst.with_tcm) == pytest.approx((0.04, 0.04))
 
 
 def test_counts():
@@ -129,8 +147,8 @@ def test_runs_are_read_once_each(tmp_path):
     records = read(tmp_path, runs)
     assert len(records) == len(runs)
     for record, values in zip(records, runs, strict=True):
-        assert record.part == values["part"]
-        assert record.config == values["config"]
+        assert record.run.part == values["part"]
+        assert record.run.config() == values["config"]
         evaluation = values["evaluation"]
         assert record.measures == {
             "recall_at_1": evaluation["recall"]["1"],
@@ -152,7 +170,13 @@ def test_keys_that_are_not_known_do_no_harm(tmp_path):
     values = run(flip=True)
     values["remark"] = "added later"
     (record,) = read(tmp_path, [values])
-    assert record.config["flip"] is True
+    assert record.run.cell.recipe.flip is True
+
+
+def test_settings_that_are_not_known_are_refused(tmp_path):
+    """Runs that differ in one would count as a pair."""
+    with pytest.raises(ValueError, match=r"run000\.json.*no run has the .* momentum"):
+        read(tmp_path, [run(momentum=0.9)])
 
 
 @pytest.mark.parametrize("folder", ["", "runs", "runs/deeper"])
@@ -198,6 +222,10 @@ def changed(path, value):
         (changed("config/tcm", 0.3), "tcm"),
         (changed("config/tcm/weight", None), "weight"),
         (changed("config/steps", True), "steps"),
+        (changed("config/flip", 1), "flip"),
+        (changed("config/warmup", False), "warmup"),
+        (changed("config/learning_rate", None), "learning_rate"),
+        (changed("config/tcm/weight", "0.3"), "weight"),
         (changed("versions", None), "versions"),
         (changed("seconds/training", "long"), "training"),
         (changed("evaluation/format", "other"), "evaluation"),
@@ -251,9 +279,9 @@ def test_pairs_share_the_seed(tmp_path):
     assert list(comparison.pairs) == [0, 1, 2]
     expected = np.mean(np.log([2 / 4, 9 / 10, 1 / 3]))
     change = comparison.changes["opis"]
-    assert change.log_ratio.value == pytest.approx(expected)
-    assert change.without == pytest.approx(np.mean([0.004, 0.010, 0.3]))
-    assert comparison.weight == 0.3
+    assert change.change.value == pytest.approx(expected)
+    assert change.without == pytest.approx((0.004 * 0.010 * 0.3) ** (1 / 3))
+    assert comparison.tcm == TCMSetting(**TCM)
     assert (summary.missing, summary.unused) == ([], [])
 
 
@@ -262,8 +290,8 @@ def test_one_seed_has_no_intervals(tmp_path):
         read(tmp_path, pair(measures(), measures(opis=0.002))), "comparison"
     ).comparisons
     change = comparison.changes["opis"]
-    assert change.relative == Estimate(pytest.approx(-0.5), None)
-    assert change.difference.interval is None
+    assert change.shown == Estimate(pytest.approx(-0.5), None)
+    assert comparison.changes["recall_at_1"].shown == Estimate(0.0, None)
 
 
 def test_run_without_partner_is_listed_and_not_used(tmp_path):
@@ -273,7 +301,7 @@ def test_run_without_partner_is_listed_and_not_used(tmp_path):
     summary = summarize(read(tmp_path, runs), "comparison")
     (comparison,) = summary.comparisons
     assert list(comparison.pairs) == [0]
-    assert comparison.changes["opis"].without == 0.004
+    assert comparison.changes["opis"].without == pytest.approx(0.004)
     assert [record.path.name for record in summary.unused] == [
         "run003.json",
         "run002.json",
@@ -313,7 +341,7 @@ def test_tuning_compares_each_weight_with_the_same_base(tmp_path):
         runs.append(run("tuning", tcm=tcm, measures=measures(opis=opis)))
     summary = summarize(read(tmp_path, runs), "tuning")
     found = {
-        one.setting.weight: one.changes["opis"].relative.value
+        one.setting.weight: one.changes["opis"].shown.value
         for one in summary.comparisons
     }
     assert found == {0.1: pytest.approx(-0.5), 1.0: pytest.approx(-0.75)}

@@ -1,20 +1,13 @@
 """The processes that train: their environment, and how they end."""
 
 import os
-import pathlib
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import keras
-import psutil
 import pytest
+from processes import ROOT, interrupt, start, wait_until
 
 from keras_tcm.study.workers import ALLOCATOR, worker_processes
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_makefile_sets_the_same_variables():
@@ -70,27 +63,10 @@ def test_interrupt(tmp_path, when):
     """Ctrl-C goes to all processes of a terminal: the first one alone may speak."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    process = subprocess.Popen(
-        [sys.executable, script, tmp_path / "at_work"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout.readline() == "submitted\n"
-        deadline = time.monotonic() + 120
-        while when == "working" and not (tmp_path / "at_work").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        workers = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode != 0
+    process = start(script, tmp_path / "at_work")
+    assert process.stdout.readline() == "submitted\n"
+    if when == "working":
+        wait_until((tmp_path / "at_work").exists, process)
+    errors = interrupt(process)
     assert errors.count("Traceback") == 1, errors
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert alive == []

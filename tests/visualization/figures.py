@@ -13,8 +13,16 @@ from keras_tcm.evaluation import ErrorRates, OperatingPoint
 def evaluation(
     num_classes=20, num_thresholds=11, epsilon=0.1, low=0.2, seed=0, **changes
 ):
-    """Random curves in a range up to 0.7; only what figures show has meaning."""
+    """Random curves in a range up to 0.7; only what figures show has meaning.
+
+    Without `error_rates` of their own they are known in that range alone.
+    """
     utility = np.random.default_rng(seed).uniform(size=(num_classes, num_thresholds))
+    thresholds = np.linspace(low, 0.7, num_thresholds)
+    # Sensitivity and specificity are alike, and so their mean.
+    errors = 1.0 - changes.pop("utility", utility)
+    overall = errors.mean(axis=0)
+    rates = ErrorRates(thresholds, overall, overall, errors, errors)
     values = {
         "opis": 0.0123,
         "epsilon_opis": 0.0456,
@@ -23,8 +31,8 @@ def evaluation(
         "map_at_r": 0.4,
         "eer": 0.1,
         "calibration_range": (low, 0.7),
-        "thresholds": np.linspace(low, 0.7, num_thresholds),
-        "utility": utility,
+        "thresholds": thresholds,
+        "utility": rates.utility(1.0),
         "classes": np.arange(num_classes),
         "class_counts": np.full(num_classes, 5),
         "operating_points": (),
@@ -35,6 +43,7 @@ def evaluation(
         "distance": "cosine",
         "beta": 1.0,
         "epsilon": epsilon,
+        "error_rates": rates,
         **changes,
     }
     return Evaluation(**values)

@@ -108,7 +108,7 @@ def test_best_threshold_of_the_mean_class():
     assert "best for the mean class, 0.6000" in legend_texts(ax)
 
 
-def test_without_error_rates_the_calibration_range_is_all_that_is_known():
+def test_where_the_calibration_range_is_all_that_is_known():
     result = evaluation(
         3, 41, utility=peaks([0.3, 0.5, 0.8], 0.9, np.linspace(0.2, 0.7, 41))
     )

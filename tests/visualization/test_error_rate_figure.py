@@ -159,12 +159,6 @@ def test_threshold_that_is_no_distance(threshold):
         plot_error_rates(with_rates(), threshold=threshold)
 
 
-def test_an_evaluation_of_an_earlier_version_has_no_rates():
-    with pytest.raises(ValueError, match=r"`evaluation` .*error_rates=None"):
-        plot_error_rates(evaluation())
-    assert not plt.get_fignums()
-
-
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     for name in "matplotlib", "matplotlib.pyplot":
         monkeypatch.setitem(sys.modules, name, None)

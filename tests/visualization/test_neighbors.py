@@ -105,7 +105,7 @@ def test_euclidean_distances_accept_at_their_own_scale():
 
 
 def test_neighbours_are_those_of_all_similarities(monkeypatch):
-    monkeypatch.setattr("keras_tcm.visualization.neighbors.CHUNK_ROWS", 16)
+    monkeypatch.setattr("keras_tcm.evaluation._counting.single_measures.CHUNK_ROWS", 16)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(50, 6)) * rng.uniform(0.1, 5, (50, 1))
     y = rng.integers(0, 4, 50)

@@ -144,14 +144,14 @@ def test_given_axes_are_drawn_on():
     _, (left, right) = plt.subplots(1, 2)
     before = plt.get_fignums()
     assert plot_utility(evaluation(), ax=right) is right
-    assert evaluation().plot_utility(ax=left) is left
+    assert plot_utility(evaluation(), ax=left) is left
     assert plt.get_fignums() == before
     for ax in left, right:
         assert sum(len(segments) for segments in curves(ax).values()) == 20
 
 
 def test_new_axes_by_default():
-    first, second = plot_utility(evaluation()), evaluation().plot_utility()
+    first, second = plot_utility(evaluation()), plot_utility(evaluation())
     assert first.figure is not second.figure
 
 
@@ -343,10 +343,9 @@ def test_empty_comparison():
     "draw",
     [
         plot_utility,
-        lambda result: result.plot_utility(),
         lambda result: plot_utility_comparison({"a": result}),
     ],
-    ids=["plot_utility", "method", "comparison"],
+    ids=["plot_utility", "comparison"],
 )
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch, draw):
     for name in "matplotlib", "matplotlib.pyplot", "matplotlib.collections":

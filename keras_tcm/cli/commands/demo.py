@@ -1,0 +1,51 @@
+"""`keras-tcm demo`."""
+
+import argparse
+
+from keras_tcm.cli.messages import UsageError, legible
+from keras_tcm.cli.options import make_folder, tcm_setting
+from keras_tcm.study import DEMO_STEPS, DemoSettings, run_demo
+from keras_tcm.study.report import (
+    comparison_table,
+    document,
+    heading,
+    paragraph,
+    show,
+)
+from keras_tcm.validation import check_integer
+
+
+def run(args: argparse.Namespace) -> None:
+    """Carry out the command."""
+    tcm = tcm_setting(args)
+    try:
+        if args.steps is not None:
+            check_integer("--steps", args.steps, 1)
+        check_integer("--seed", args.seed, 0)
+    except ValueError as error:
+        raise UsageError(error) from None
+    make_folder(args.out)
+    settings = DemoSettings(args.loss, tcm, args.steps, args.seed)
+    evaluations, steps = run_demo(args.out, settings, args.data_dir)
+    tested = next(iter(evaluations.values()))
+    others = f" The README's tables are of {DEMO_STEPS:,} steps (--steps {DEMO_STEPS})."
+    print()
+    show(
+        document(
+            [
+                heading(
+                    f"{steps:,} training steps each, tested on "
+                    f"{tested.num_samples:,} images of {len(tested.classes)} unseen "
+                    "characters"
+                ),
+                comparison_table(evaluations),
+                paragraph(
+                    "OPIS: how far the characters are from agreeing on one distance "
+                    "threshold. FAR and FRR: the shares of the pairs of different "
+                    "characters that it accepts, and of the pairs of the same one that "
+                    f"it rejects.{'' if steps == DEMO_STEPS else others}"
+                ),
+            ]
+        )
+    )
+    print(f"Written to {legible(args.out)}")

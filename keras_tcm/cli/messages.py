@@ -1,0 +1,46 @@
+"""What is said to the user, and how."""
+
+import pathlib
+import re
+
+# Arguments of an evaluation whose options have their names.
+_ARGUMENTS = (
+    "far_range",
+    "distance",
+    "beta",
+    "epsilon",
+    "far_targets",
+    "gallery_includes_queries",
+)
+
+
+class UsageError(Exception):
+    """A mistake of the user's, told without a traceback."""
+
+
+def in_words(error: object) -> str:
+    """Write a message with the options of the command in place of arguments."""
+    text = str(error)
+    for name, option in (
+        ("at_thresholds", "at-threshold"),
+        *((name, name.replace("_", "-")) for name in _ARGUMENTS),
+    ):
+        text = re.sub(rf"`{name}(=True)?`", f"`--{option}`", text)
+        text = re.sub(rf"\b{name}=", f"--{option} ", text)
+    return text
+
+
+def legible(name: object) -> str:
+    """Write a name so that any terminal, page or figure can show it, on one line.
+
+    Args:
+        name: Whatever the system takes for the name of a file: with line breaks, codes
+            that steer a terminal, or bytes that are no text.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
+
+
+def title_of(path: pathlib.Path) -> str:
+    """Name of a file for a heading: without its folder and type, and not too long."""
+    title = legible(path.stem)
+    return title if len(title) <= 48 else f"{title[:31]}…{title[-16:]}"

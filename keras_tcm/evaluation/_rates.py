@@ -1,0 +1,151 @@
+"""From counts to rates: FAR, FRR, utility, OPIS and operating points."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_tcm.evaluation._counting.pair_counts import PairCounts
+from keras_tcm.evaluation.criteria import Criteria, Thresholds
+from keras_tcm.evaluation.distances import NUM_STEPS
+from keras_tcm.evaluation.error_rates import ErrorRates
+from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
+from keras_tcm.labels import label_array
+from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
+
+
+def evaluation_of(
+    counts: PairCounts, criteria: Criteria, recall_at: Sequence[int]
+) -> Evaluation:
+    """Make the result of what has been counted.
+
+    Args:
+        counts: What has been counted.
+        criteria: What it was counted for.
+        recall_at: Values of k for R@k, as the user gave them.
+    """
+    chosen, error = counts.thresholds, counts.sampling_error
+    size = criteria.num_thresholds
+    utility = utility_curves(
+        counts.positives_accepted[:, :size],
+        counts.num_positives,
+        counts.negatives_accepted[:, :size],
+        counts.num_negatives,
+        criteria.beta,
+    )
+    per_class = opis_per_class(utility)
+    epsilon_score = epsilon_opis(utility, criteria.epsilon)
+    if error is not None:
+        per_class = per_class - error.opis_bias
+        epsilon_score -= error.epsilon_opis_bias
+    points = [
+        math.nan if point is None else criteria.distance_of(point)
+        for point in chosen.points
+    ]
+    rates = _all_rates(counts, [*points, *chosen.between, *criteria.at_thresholds])
+    num_known = len(chosen.cuts) - len(criteria.at_thresholds)
+    targets, at = criteria.far_targets, criteria.at_thresholds
+    errors_of_points: Sequence[dict[str, float] | None] = [None] * len(targets)
+    errors_at: Sequence[dict[str, float] | None] = [None] * len(at)
+    if error is not None:
+        errors_of_points, errors_at = error.points, error.at_thresholds
+    operating_points = tuple(
+        _point(rates, size + number, target, errors_of_points[number])
+        for number, target in enumerate(targets)
+    )
+    at_thresholds = tuple(
+        _point(rates, num_known + number, math.nan, errors_at[number])
+        for number in range(len(at))
+    )
+    recall = counts.hits.mean(axis=0).tolist()
+    return Evaluation(
+        opis=float(per_class.mean()),
+        epsilon_opis=epsilon_score,
+        opis_per_class=per_class,
+        recall=dict(zip(recall_at, recall, strict=True)),
+        map_at_r=float(counts.average_precision.mean()),
+        eer=chosen.eer,
+        calibration_range=chosen.bounds,
+        thresholds=chosen.calibration,
+        utility=utility,
+        classes=label_array(counts.classes),
+        class_counts=counts.class_counts,
+        operating_points=operating_points,
+        num_samples=counts.num_queries,
+        num_excluded_classes=counts.num_excluded,
+        num_positive_pairs=counts.positive.size,
+        num_negative_pairs=counts.num_negative_pairs,
+        distance=criteria.distance,
+        beta=criteria.beta,
+        epsilon=criteria.epsilon,
+        error_rates=_known_rates(rates, chosen, num_known),
+        standard_errors=None if error is None else _standard_errors(counts, recall_at),
+        at_thresholds=at_thresholds,
+    )
+
+
+def _all_rates(counts: PairCounts, more: Sequence[float]) -> ErrorRates:
+    """Rates at each of `thresholds.cuts`.
+
+    Args:
+        counts: What has been counted.
+        more: The distances that the cuts after those of the calibration range stand
+            for; NaN where they stand for none.
+    """
+    cuts = counts.thresholds.cuts
+    return ErrorRates(
+        thresholds=np.concatenate([counts.thresholds.calibration, more]),
+        far=counts.negative.share_up_to(cuts),
+        frr=1.0 - counts.positive.share_up_to(cuts),
+        per_class_far=counts.negatives_accepted / counts.num_negatives[:, None],
+        per_class_frr=1.0 - counts.positives_accepted / counts.num_positives[:, None],
+    )
+
+
+def _point(
+    rates: ErrorRates, place: int, target: float, errors: dict[str, float] | None
+) -> OperatingPoint:
+    threshold = float(rates.thresholds[place])
+    if math.isnan(threshold):
+        unknown = np.full(len(rates.per_class_far), np.nan)
+        return OperatingPoint(
+            target, math.nan, math.nan, math.nan, unknown, unknown.copy()
+        )
+    return OperatingPoint(
+        far_target=target,
+        threshold=threshold,
+        far=float(rates.far[place]),
+        frr=float(rates.frr[place]),
+        per_class_far=rates.per_class_far[:, place],
+        per_class_frr=rates.per_class_frr[:, place],
+        standard_errors=errors,
+    )
+
+
+def _known_rates(rates: ErrorRates, chosen: Thresholds, size: int) -> ErrorRates:
+    """The first `size` rates, in the order of their thresholds, each once; float32."""
+    # Without unresolved points, which are NaN, and those at the largest distance, which
+    # would stretch the range.
+    is_used = chosen.cuts[:size] < NUM_STEPS - 1
+    is_used[: len(chosen.calibration)] = True
+    thresholds = np.where(is_used, rates.thresholds[:size], np.nan)
+    _, places = np.unique(thresholds, return_index=True)
+    places = places[~np.isnan(thresholds[places])]
+    return ErrorRates(
+        thresholds=rates.thresholds[places],
+        far=rates.far[places],
+        frr=rates.frr[places],
+        per_class_far=rates.per_class_far[:, places].astype(np.float32),
+        per_class_frr=rates.per_class_frr[:, places].astype(np.float32),
+    )
+
+
+def _standard_errors(counts: PairCounts, recall_at: Sequence[int]) -> dict[str, float]:
+    """Standard errors of the scores of a sample of the pairs."""
+    assert counts.sampling_error is not None
+    retrieval = np.column_stack([counts.average_precision, counts.hits])
+    names = ("map_at_r", *(f"recall_at_{k}" for k in recall_at))
+    spread = retrieval.std(axis=0, ddof=1) / math.sqrt(len(retrieval))
+    spread *= math.sqrt(1.0 - counts.sampling_error.query_share)
+    spreads = dict(zip(names, spread.tolist(), strict=True))
+    return counts.sampling_error.scores | spreads

@@ -1,0 +1,1 @@
+"""The walk over pairs, tile by tile, in one process or many."""

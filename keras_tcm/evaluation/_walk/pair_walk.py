@@ -1,0 +1,246 @@
+"""The walk over all pairs of different classes, in one or in parts."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+
+from keras_tcm.evaluation._inputs.samples import Samples, TensorRows
+from keras_tcm.evaluation._walk.executors import local_executor
+from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks, PositiveLists
+from keras_tcm.evaluation._walk.plan import Plan
+from keras_tcm.evaluation._walk.precision import full_precision
+from keras_tcm.evaluation._walk.tally import Tally
+from keras_tcm.evaluation._walk.tile_walk import TileWalk
+
+# Side of a tile when the caller does not say: 16 MiB of similarities.
+_TILE_SIDE = 2048
+# Longest side of a tile whose other side is shorter.
+_MAX_SIDE = 4 * _TILE_SIDE
+# Sides are multiples of it, so that JAX compiles few shapes.
+_SIDE_UNIT = 256
+# From this many pairs on, loading Numba is worth while.
+_NUMBA_PAIRS = 2**26
+# Longest side of a part, unless a tile is longer: what a worker holds depends on it.
+_PART_SIDE = 2**14
+# Parts along a side, at least, where there are as many tiles.
+_MIN_PARTS = 8
+
+
+def walk_pairs(
+    queries: TensorRows,
+    codes: np.ndarray,
+    gallery: Samples,
+    plan: Plan,
+    tally: Tally | None = None,
+    ranks: NeighborRanks | None = None,
+    row_side: int | None = None,
+) -> None:
+    """Go once through the (query, gallery) pairs of different classes.
+
+    Where the gallery is the queries, each pair is met once and counts for both of its
+    ends, unless ranks of only some queries are wanted: then each of these meets all
+    others, and there can be no tally.
+
+    With an executor, the pairs fall into parts, a rectangle each, that are counted side
+    by side and then added. The tiles are the same, and so are the counts.
+
+    Args:
+        queries: The queries, in any order.
+        codes: Class index of each.
+        gallery: The gallery.
+        plan: How to go through them.
+        tally: What counts the pairs, or `None`.
+        ranks: The queries to rank the neighbours of, or `None`.
+        row_side: Rows of a tile, if not its other side.
+    """
+    asked = range(queries.size)
+    if tally is None and ranks is not None:
+        asked = range(ranks.start, ranks.stop)
+    walk = TileWalk(
+        queries,
+        gallery.tensors,
+        gallery.starts[codes],
+        gallery.starts[codes + 1],
+        _sides(queries.size, gallery.size, plan.block_size, row_side),
+        is_symmetric=gallery.tensors is queries and len(asked) == queries.size,
+        use_numba=queries.size * gallery.size >= _NUMBA_PAIRS,
+    )
+    places = list(_places(walk, asked))
+    progress = plan.new_progress()
+    executor = plan.executor or local_executor()
+    if executor is None or len(places) == 1:
+        walk.run(asked, tally, ranks, ranks if walk.is_symmetric else None, progress)
+        return
+    parts = (_part(walk, tally, ranks, rows, columns) for rows, columns in places)
+    for done, result in enumerate(executor.run(parts), start=1):
+        if tally is not None:
+            tally.add(result.rows, result.columns, *result.counted)
+        for side, found in (
+            (result.rows, result.row_ranks),
+            (result.columns, result.column_ranks),
+        ):
+            if ranks is not None and found is not None:
+                ranks.add(side, *found)
+        if progress is not None:
+            progress(done, len(places))
+
+
+def tile_side(size: int, longest: int = _TILE_SIDE) -> int:
+    """Choose the side of tiles that cover `size` samples evenly."""
+    num_tiles = math.ceil(size / longest)
+    return math.ceil(size / num_tiles / _SIDE_UNIT) * _SIDE_UNIT
+
+
+# Of some queries: `nearer` and `live` of `NeighborRanks`, to be added to those of other
+# parts; exact for the live positives.
+_PartRanks = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class PartResult:
+    """What has been counted in a part, to be added to what other parts have.
+
+    Attributes:
+        rows: The queries of the part.
+        columns: Its gallery samples.
+        counted: Histogram and table of the tally, or nothing.
+        row_ranks: Ranks of the queries, or `None`.
+        column_ranks: Ranks of the gallery samples as queries, or `None`.
+    """
+
+    rows: range
+    columns: range
+    counted: tuple[np.ndarray, ...]
+    row_ranks: _PartRanks | None
+    column_ranks: _PartRanks | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WalkPart:
+    """The pairs of some consecutive queries with some consecutive gallery samples.
+
+    It holds all that counting takes, can be pickled, and can be called again with the
+    same result.
+
+    Attributes:
+        rows: The queries.
+        columns: The gallery samples.
+        walk: The walk over them, counted from the first of each.
+        new_tally: Makes what counts the pairs, or `None`.
+        row_positives: Positives of the queries, or `None` not to rank their neighbours.
+        column_positives: The same for the gallery samples.
+        largest_k: Ranks up to it are wanted.
+        backend: Keras backend that computes the products.
+    """
+
+    rows: range
+    columns: range
+    walk: TileWalk
+    new_tally: Callable[[], Tally] | None
+    row_positives: PositiveLists | None
+    column_positives: PositiveLists | None
+    largest_k: int
+    backend: str
+
+    def __call__(self) -> PartResult:
+        """Count the pairs."""
+        backend = keras.backend.backend()
+        if backend != self.backend:
+            raise RuntimeError(
+                "`client` must have workers with the Keras backend of this process, "
+                f"{self.backend!r}: set KERAS_BACKEND in their environment. "
+                f"Received: a worker with {backend!r}"
+            )
+        tally = None if self.new_tally is None else self.new_tally()
+        row_ranks, column_ranks = (
+            None if lists is None else NeighborRanks(lists, self.largest_k)
+            for lists in (self.row_positives, self.column_positives)
+        )
+        with full_precision():
+            self.walk.run(
+                range(len(self.rows)),
+                tally,
+                row_ranks,
+                row_ranks if self.walk.is_symmetric else column_ranks,
+            )
+        found = (
+            None if ranks is None else (ranks.nearer, ranks.live)
+            for ranks in (row_ranks, column_ranks)
+        )
+        counted = () if tally is None else (tally.histogram, tally.table)
+        return PartResult(self.rows, self.columns, counted, *found)
+
+
+def _sides(
+    num_rows: int, num_columns: int, block_size: int | None, row_side: int | None
+) -> tuple[int, int]:
+    """Rows and columns of a tile."""
+    longest = _TILE_SIDE
+    if row_side is not None:
+        longest = min(max(_TILE_SIDE**2 // row_side, _TILE_SIDE), _MAX_SIDE)
+    return (
+        row_side or block_size or tile_side(num_rows),
+        block_size or tile_side(num_columns, longest),
+    )
+
+
+def _places(walk: TileWalk, queries: range) -> Iterator[tuple[range, range]]:
+    """Rows and columns of each part."""
+    row_side, column_side = walk.sides
+    column_ranges = _split(range(walk.columns.size), column_side)
+    for rows in _split(queries, row_side):
+        for columns in column_ranges:
+            if not walk.is_symmetric or rows.start <= columns.start:
+                yield rows, columns
+
+
+def _split(whole: range, side: int) -> list[range]:
+    """Split a side of the pairs at sides of tiles."""
+    num_tiles = math.ceil(len(whole) / side)
+    most = max(_PART_SIDE // side, 1)
+    length = side * min(math.ceil(num_tiles / _MIN_PARTS), most)
+    return [
+        range(start, min(start + length, whole.stop))
+        for start in range(whole.start, whole.stop, length)
+    ]
+
+
+def _part(
+    walk: TileWalk,
+    tally: Tally | None,
+    ranks: NeighborRanks | None,
+    rows: range,
+    columns: range,
+) -> WalkPart:
+    is_diagonal = walk.is_symmetric and rows == columns
+    row_tensors = column_tensors = walk.rows.part(rows)
+    column_positives = None
+    if not is_diagonal:
+        column_tensors = walk.columns.part(columns)
+        if walk.is_symmetric and ranks is not None:
+            column_positives = ranks.positives_of(columns)
+    first_same, last_same = (
+        np.clip(x[rows.start : rows.stop] - columns.start, 0, len(columns))
+        for x in (walk.first_same, walk.last_same)
+    )
+    return WalkPart(
+        rows=rows,
+        columns=columns,
+        walk=TileWalk(
+            row_tensors,
+            column_tensors,
+            first_same,
+            last_same,
+            walk.sides,
+            is_diagonal,
+            walk.use_numba,
+        ),
+        new_tally=None if tally is None else tally.part(rows, columns),
+        row_positives=None if ranks is None else ranks.positives_of(rows),
+        column_positives=column_positives,
+        largest_k=0 if ranks is None else ranks.largest_k,
+        backend=keras.backend.backend(),
+    )

@@ -1,0 +1,182 @@
+"""Tallies of negative pairs, which a walk adds to."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from keras_tcm.evaluation.distances import STEPS_PER_UNIT
+
+
+class Tally:
+    """Counts of the nearest negative pairs, in all and by class.
+
+    Args:
+        edges: Increasing distances in steps. Pairs up to the last are counted; class
+            by class, in bins that end at an edge (included).
+        row_slots: Row of the table for each query; the last row takes queries that
+            are not to be counted by class. `None` not to count them.
+        column_slots: The same for gallery samples.
+        num_slots: Rows of the table but the last.
+        table_type: Integer type of the table.
+        histogram_type: Integer type of the histogram. Defaults to int64.
+        fold_size: Queries in each fold, which are consecutive and counted apart. A tile
+            lies inside a fold. Defaults to `None`: one fold of all.
+        num_folds: Number of folds. Defaults to 1.
+
+    Attributes:
+        edges: See above.
+        histogram: Pairs of each fold at each distance in steps, up to the last edge.
+        table: Pairs of each fold by slot and bin.
+        bin_of_step: The bin of each distance.
+        cut: Smallest similarity of a pair that may count.
+    """
+
+    def __init__(
+        self,
+        edges: np.ndarray,
+        row_slots: np.ndarray | None,
+        column_slots: np.ndarray | None,
+        num_slots: int,
+        table_type: type,
+        histogram_type: type = np.int64,
+        fold_size: int | None = None,
+        num_folds: int = 1,
+    ) -> None:
+        self.edges = edges
+        self.row_slots, self.column_slots = row_slots, column_slots
+        self._fold_size = fold_size
+        self.histogram: np.ndarray = np.zeros(
+            (num_folds, edges[-1] + 1), histogram_type
+        )
+        self.table: np.ndarray = np.zeros(
+            (num_folds, num_slots + 1, len(edges)), table_type
+        )
+        # Small, so that the lookup of each pair finds it in the cache.
+        kind = np.promote_types(np.uint16, np.min_scalar_type(len(edges)))
+        number = np.arange(len(edges), dtype=kind)
+        self.bin_of_step = np.repeat(number, np.diff(edges, prepend=-1))
+        self.cut = np.float32(1.0 - (edges[-1] + 0.75) / STEPS_PER_UNIT)
+
+    def of_rows(self, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Histogram and table to which the tile with this first row adds."""
+        fold = self._folds(range(start, start + 1)).start
+        return self.histogram[fold], self.table[fold]
+
+    def part(self, rows: range, columns: range) -> "Callable[[], Tally]":
+        """Return what makes a tally in the same bins for a part of the pairs.
+
+        Args:
+            rows: The queries of the part, which counts them from the first of them;
+                whole folds.
+            columns: Its gallery samples, likewise.
+        """
+        slots = self._slots_of(rows, columns)
+        row_slots, column_slots = (
+            None
+            if some is None
+            else np.searchsorted(slots, some[ends.start : ends.stop]).astype(np.int32)
+            for some, ends in ((self.row_slots, rows), (self.column_slots, columns))
+        )
+        return functools.partial(
+            Tally,
+            self.edges,
+            row_slots,
+            column_slots,
+            len(slots),
+            self.table.dtype.type,
+            count_type(len(rows) * len(columns)),
+            self._fold_size,
+            len(self._folds(rows)),
+        )
+
+    def add(
+        self, rows: range, columns: range, histogram: np.ndarray, table: np.ndarray
+    ) -> None:
+        """Add histogram and table of what `part` made for the same pairs."""
+        folds = self._folds(rows)
+        some = slice(folds.start, folds.stop)
+        self.histogram[some] += histogram.astype(self.histogram.dtype)
+        self.table[some, self._slots_of(rows, columns)] += table[:, :-1]
+
+    def _folds(self, rows: range) -> range:
+        """The folds of some queries."""
+        if self._fold_size is None:
+            return range(1)
+        return range(
+            rows.start // self._fold_size, math.ceil(rows.stop / self._fold_size)
+        )
+
+    def _slots_of(self, rows: range, columns: range) -> np.ndarray:
+        """Rows of the table to which some pairs add, increasing."""
+        touched = [
+            slots[ends.start : ends.stop]
+            for slots, ends in ((self.row_slots, rows), (self.column_slots, columns))
+            if slots is not None
+        ]
+        # The last row takes what is not to be counted.
+        found = np.unique(np.concatenate(touched))
+        return found[found < self.table.shape[1] - 1]
+
+    def accepted(self, cuts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, float]:
+        """Count the pairs of each slot up to each cut, as `interpolate` does.
+
+        Args:
+            cuts: Distances in steps up to the last edge, shape `(t,)`.
+            sizes: Pairs of each slot at any distance.
+
+        Returns:
+            Counts of the first fold, of shape `(slots, t)`, and their standard error as
+            a share of `sizes` at the least certain cut, root mean square over slots: 0
+            if all cuts are edges, infinity if the pairs in the cut bins are not spread
+            evenly.
+        """
+        histogram, table = self.histogram[0], self.table[0, :-1]
+        bins, fraction = _places(self.edges, cuts)
+        upper = self.edges[bins]
+        lower = np.concatenate([[-1], self.edges])[bins]
+        spread = fraction * (1.0 - fraction)
+        up_to = np.concatenate([[0], np.cumsum(histogram)])
+        inside = up_to[upper + 1] - up_to[lower + 1]
+        surplus = up_to[cuts + 1] - up_to[lower + 1] - fraction * inside
+        is_even = (np.abs(surplus) <= 6.0 * np.sqrt(inside * spread) + 6.0).all()
+
+        variance = table[:, bins] * spread / np.square(sizes[:, None], dtype=np.float64)
+        error = np.sqrt(variance.mean(axis=0).max()) if is_even else np.inf
+        return interpolate(table, self.edges, cuts), float(error)
+
+
+def interpolate(table: np.ndarray, edges: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """Count the pairs of each row of a table of bins up to each cut.
+
+    A cut inside a bin takes its share of the bin's pairs, as if they were spread
+    evenly.
+
+    Args:
+        table: Pairs by row and bin.
+        edges: Last distance in steps of each bin.
+        cuts: Distances in steps up to the last edge, shape `(t,)`.
+
+    Returns:
+        Float64 counts of shape `(rows, t)`.
+    """
+    bins, fraction = _places(edges, cuts)
+    # Whole bins before each of the bins asked for, and those themselves.
+    starts = np.unique(np.append(bins, 0))
+    between = np.add.reduceat(table, starts, axis=1, dtype=np.int64)
+    before = np.cumsum(between, axis=1) - between
+    return before[:, np.searchsorted(starts, bins)] + fraction * table[:, bins]
+
+
+def _places(edges: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bin of each cut, and the share of the bin that it takes."""
+    bins = np.searchsorted(edges, cuts)
+    lower = np.concatenate([[-1], edges])[bins]
+    return bins, (cuts - lower) / (edges[bins] - lower)
+
+
+def count_type(most: int) -> type:
+    """Integer type that holds counts up to `most`."""
+    # Not uint64: NumPy makes floats of it beside int64.
+    return np.uint32 if most <= np.iinfo(np.uint32).max else np.int64
