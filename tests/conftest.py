@@ -25,15 +25,14 @@ settings.load_profile("keras_tcm")
 # runs it on one of them.
 BACKEND_FREE = (
     "benchmarks",
+    "cli",
     "data/test_class_schedule.py",
     "data/test_image_modes.py",
     "data/test_images.py",
     "datasets",
     "docs/test_site.py",
+    "evaluation/test_compare_embeddings.py",
     "report",
-    "study/test_array_files.py",
-    "study/test_cli.py",
-    "study/test_compare.py",
     "study/test_demo.py",
     "study/test_study_report.py",
     "study/test_summary.py",
@@ -42,7 +41,6 @@ BACKEND_FREE = (
     "study/test_worker_processes.py",
     "test_backend.py",
     "test_class_names.py",
-    "test_command.py",
     "test_oracles.py",
     "visualization",
 )
