@@ -111,9 +111,9 @@ class TestAutomaticBlocks:
         used = []
         original = map_anchors._map_blocks
 
-        def map_blocks(function, vectors, inputs, blocks):
-            used.append((blocks.size, blocks.are_kept))
-            return original(function, vectors, inputs, blocks)
+        def map_blocks(function, anchors, partners, inputs, size, are_kept):
+            used.append((size, are_kept))
+            return original(function, anchors, partners, inputs, size, are_kept)
 
         monkeypatch.setattr(map_anchors, "_map_blocks", map_blocks)
         return used
