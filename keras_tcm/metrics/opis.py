@@ -70,6 +70,7 @@ class OPIS(EmbeddingMetric):
     """
 
     worst_value = 1.0
+    direction = "down"
 
     def __init__(
         self,
@@ -100,8 +101,6 @@ class OPIS(EmbeddingMetric):
         )
         check_choice("distance", distance, DISTANCES)
         self.distance = distance
-        # Lower is better, for callbacks with mode="auto".
-        self._direction = "down"
 
     def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         """Compute the metric of the samples in memory."""
