@@ -3,16 +3,22 @@
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_tcm.ops.autodiff import pullback, scan
 from keras_tcm.ops.integers import as_integer
+from keras_tcm.ops.tracing import is_traced
 
 # Entries of a matrix above which it is computed in blocks, which stay in the cache, and
 # above which even the blocks are not kept for the gradient.
 _MAX_MATRIX = 2**21
 _MAX_KEPT = 2**24
 _BLOCK = 2**20
+# The first of them for a Gram matrix that XLA may compile: it would compute the gradient
+# anew for the transpose, and that column by column, if no loop over blocks kept it from
+# seeing through.
+_MAX_COMPILED = 2**14
 
 
 def map_anchors(
@@ -60,9 +66,14 @@ def map_anchors(
         size = ops.cast(ops.maximum(_BLOCK / width, 1.0), "int32")
         return in_blocks(ops.minimum(size, as_integer(num_anchors + 1)))
     width = num_partners**power
-    if num_anchors * width > _MAX_MATRIX:
+    is_gram = partners is None and not compares_partners
+    is_compiled = keras.backend.backend() != "torch" and is_traced(anchors)
+    limit = _MAX_COMPILED if is_gram and is_compiled else _MAX_MATRIX
+    if num_anchors * width > limit:
         are_kept = num_anchors * width <= _MAX_KEPT
-        return in_blocks(max(_BLOCK // width, 1), are_kept)
+        # Two at least: a loop over one block is none.
+        size = min(_BLOCK // width, -(-num_anchors // 2))
+        return in_blocks(max(size, 1), are_kept)
     if partners is None:
         return function(gram_matrix(anchors), *inputs)
     return function(ops.matmul(anchors, ops.transpose(partners)), *inputs)
@@ -164,7 +175,10 @@ def _map_blocks(
 
             def to_similarities(carry: Any, x: Any) -> tuple[Any, Any]:
                 source, upstream, *inputs = x
-                return carry, (slopes(source, upstream, inputs),)
+                of_block = slopes(source, upstream, inputs)
+                # Rows as long as a power of two would share few lines of the cache, and
+                # make their transposition many times as slow.
+                return carry, (ops.pad(of_block, ((0, 0), (0, 1))),)
 
             def to_vectors(to_partners: Any, x: Any) -> tuple[Any, Any]:
                 anchors, source, upstream, *inputs = x
@@ -175,7 +189,7 @@ def _map_blocks(
             xs = (sources, upstream, *input_blocks)
             if are_kept and are_same:
                 _, (blocks,) = scan(to_similarities, nothing, xs, 1)
-                return _gram_gradient(join(blocks), anchors)
+                return _gram_gradient(join(blocks)[:, :-1], anchors)
             to_partners, (to_anchors,) = scan(
                 to_vectors, ops.zeros_like(partners), (anchor_blocks, *xs), 1
             )
