@@ -15,9 +15,9 @@ from keras_tcm.ops.tracing import is_traced
 _MAX_MATRIX = 2**21
 _MAX_KEPT = 2**24
 _BLOCK = 2**20
-# The first of them for a Gram matrix that XLA may compile: it would compute the gradient
-# anew for the transpose, and that column by column, if no loop over blocks kept it from
-# seeing through.
+# The first of them for a Gram matrix that XLA may compile: without a loop over blocks,
+# whose results it keeps, it would compute the gradient anew for the transpose, and that
+# column by column.
 _MAX_COMPILED = 2**14
 
 
