@@ -138,7 +138,8 @@ class EmbeddingLoss(SummableLoss):
     @property
     def kind(self) -> Hashable:
         """What losses have in common that a sum may compute together."""
-        return self
+        # Not the loss itself: Keras looks for what to save in all attributes.
+        return id(self)
 
     def values_of(
         self, losses: Sequence[Any], y_true: Any, y_pred: Any, sample_weight: Any = None

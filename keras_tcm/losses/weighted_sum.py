@@ -144,19 +144,21 @@ class WeightedSum(SummableLoss):
             groups.setdefault(kind, {})[place] = loss
         values: dict[int, Any] = {}
         for group in groups.values():
-            first, *_ = losses = list(group.values())
-            if isinstance(first, SummableLoss):
+            first, *others = losses = list(group.values())
+            if others and isinstance(first, SummableLoss):
                 found = first.values_of(losses, y_true, y_pred, sample_weight)
             else:
-                found = [self._value_of_other(first, y_true, y_pred, sample_weight)]
+                found = [self._call(first, y_true, y_pred, sample_weight)]
             values |= zip(group, found, strict=True)
         return [values[place] for place in range(len(self.losses))]
 
-    def _value_of_other(
+    def _call(
         self, loss: keras.losses.Loss, y_true: Any, y_pred: Any, sample_weight: Any
     ) -> Any:
-        """Call a loss from elsewhere as Keras would, but on the global batch."""
-        replicas = active_replicas(y_pred) if self.gather else None
+        """Call a term as Keras would, but on the global batch if it needs that."""
+        replicas = None
+        if self.gather and not isinstance(loss, SummableLoss):
+            replicas = active_replicas(y_pred)
         # Some Keras losses multiply their mask into the weights in place.
         weights = None if sample_weight is None else ops.copy(sample_weight)
         if replicas is None:

@@ -11,10 +11,12 @@ from keras_tcm.ops.integers import as_integer
 from keras_tcm.ops.tracing import is_traced
 
 # Entries of a matrix above which it is computed in blocks, which stay in the cache, and
-# above which even the blocks are not kept for the gradient.
+# above which even the blocks are not kept for the gradient, to save memory, and are
+# smaller as well.
 _MAX_MATRIX = 2**21
 _MAX_KEPT = 2**24
 _BLOCK = 2**20
+_BLOCK_ANEW = 2**18
 # The first of them for a Gram matrix that XLA may compile: without a loop over blocks,
 # whose results it keeps, it would compute the gradient anew for the transpose, and that
 # column by column.
@@ -72,7 +74,8 @@ def map_anchors(
     if num_anchors * width > limit:
         are_kept = num_anchors * width <= _MAX_KEPT
         # Two at least: a loop over one block is none.
-        size = min(_BLOCK // width, -(-num_anchors // 2))
+        entries = _BLOCK if are_kept else _BLOCK_ANEW
+        size = min(entries // width, -(-num_anchors // 2))
         return in_blocks(max(size, 1), are_kept)
     if partners is None:
         return function(gram_matrix(anchors), *inputs)
@@ -148,16 +151,18 @@ def _map_blocks(
         transposed = ops.transpose(partners)
         anchor_blocks = split(anchors)
         input_blocks = tuple(split(x) for x in inputs)
-        nothing = ops.zeros((), dtype=anchors.dtype)
 
-        def forward(carry: Any, x: Any) -> tuple[Any, Any]:
+        def nothing() -> Any:
+            return ops.zeros((), dtype=anchors.dtype)
+
+        def forward(x: Any) -> tuple[Any, Any]:
             anchors, *inputs = x
             similarities = ops.matmul(anchors, transposed)
             values = function(similarities, *inputs)
-            return carry, (values, similarities) if are_kept else (values,)
+            return nothing(), (values, similarities) if are_kept else (values,)
 
         _, (values, *kept) = scan(
-            forward, nothing, (anchor_blocks, *input_blocks), 1 + are_kept
+            forward, nothing(), (anchor_blocks, *input_blocks), 1 + are_kept
         )
 
         def gradient(*args: Any, upstream: Any = None) -> Any:
@@ -173,22 +178,22 @@ def _map_blocks(
                     upstream,
                 )
 
-            def to_similarities(carry: Any, x: Any) -> tuple[Any, Any]:
+            def to_similarities(x: Any) -> tuple[Any, Any]:
                 source, upstream, *inputs = x
                 of_block = slopes(source, upstream, inputs)
                 # Rows as long as a power of two would share few lines of the cache, and
                 # make their transposition many times as slow.
-                return carry, (ops.pad(of_block, ((0, 0), (0, 1))),)
+                return nothing(), (ops.pad(of_block, ((0, 0), (0, 1))),)
 
-            def to_vectors(to_partners: Any, x: Any) -> tuple[Any, Any]:
+            def to_vectors(x: Any) -> tuple[Any, Any]:
                 anchors, source, upstream, *inputs = x
                 of_block = slopes(source, upstream, inputs)
                 step = ops.matmul(ops.transpose(of_block), anchors)
-                return to_partners + step, (ops.matmul(of_block, partners),)
+                return step, (ops.matmul(of_block, partners),)
 
             xs = (sources, upstream, *input_blocks)
             if are_kept and are_same:
-                _, (blocks,) = scan(to_similarities, nothing, xs, 1)
+                _, (blocks,) = scan(to_similarities, nothing(), xs, 1)
                 return _gram_gradient(join(blocks)[:, :-1], anchors)
             to_partners, (to_anchors,) = scan(
                 to_vectors, ops.zeros_like(partners), (anchor_blocks, *xs), 1

@@ -108,6 +108,7 @@ class TestAutomaticBlocks:
         monkeypatch.setattr(map_anchors, "_MAX_MATRIX", 64)
         monkeypatch.setattr(map_anchors, "_MAX_KEPT", 150)
         monkeypatch.setattr(map_anchors, "_BLOCK", 33)
+        monkeypatch.setattr(map_anchors, "_BLOCK_ANEW", 33)
         used = []
         original = map_anchors._map_blocks
 
