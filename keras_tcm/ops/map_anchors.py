@@ -70,7 +70,7 @@ def map_anchors(
     width = num_partners**power
     is_gram = partners is None and not compares_partners
     is_compiled = keras.backend.backend() != "torch" and is_traced(anchors)
-    limit = _MAX_COMPILED if is_gram and is_compiled else _MAX_MATRIX
+    limit = min(_MAX_COMPILED, _MAX_MATRIX) if is_gram and is_compiled else _MAX_MATRIX
     if num_anchors * width > limit:
         are_kept = num_anchors * width <= _MAX_KEPT
         # Two at least: a loop over one block is none.
