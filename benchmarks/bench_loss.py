@@ -43,8 +43,8 @@ def against_products(batch: int, is_quick: bool) -> Iterator[Measurement]:
     """Time TCM against two and three products of its matrices.
 
     A similarity matrix and its gradient are one product each way. Plain automatic
-    differentiation does three; the gradient with respect to the similarities is
-    symmetric, so that two are enough.
+    differentiation does three; two are enough where the gradient of the similarities is
+    kept, and added to its transpose.
     """
     from keras import ops
 

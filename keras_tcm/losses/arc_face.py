@@ -4,10 +4,35 @@ import math
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_tcm.losses.embedding_loss import EmbeddingLoss
-from keras_tcm.ops.softmax import arcface_logits, softmax_rows
+from keras_tcm.ops.softmax import softmax_rows, target_mask
 from keras_tcm.validation import check_number
+
+
+def arcface_logits(labels: Any, cosines: Any, margin: float, scale: float) -> Any:
+    """Logits with an angular margin on the target class.
+
+    Where the angle plus the margin would pass pi, the target's logit goes on
+    falling linearly in the cosine, so that the loss stays monotone.
+
+    Args:
+        labels: Integer class indices of shape `(b,)`.
+        cosines: Cosines of shape `(b, c)`.
+        margin: Additive margin in radians.
+        scale: Factor on the cosines.
+
+    Returns:
+        Tensor of shape `(b, c)`.
+    """
+    # cos(angle + margin) without the angle: acos has an infinite slope at 1, and so
+    # has the sine as a function of the cosine; hence the bound.
+    sines = ops.sqrt(ops.maximum(1.0 - ops.square(cosines), 1e-7))
+    shifted = cosines * math.cos(margin) - sines * math.sin(margin)
+    beyond = cosines - margin * math.sin(margin)
+    with_margin = ops.where(cosines >= -math.cos(margin), shifted, beyond)
+    return scale * ops.where(target_mask(labels, cosines), with_margin, cosines)
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -23,10 +48,7 @@ class ArcFace(EmbeddingLoss):
         margin: Angular margin in radians, in [0, pi). pytorch-metric-learning takes
             degrees (28.6). Defaults to 0.5.
         scale: Factor on the cosines, above 0. Defaults to 64.0.
-        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"arc_face"`.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
+        **options: Those of every loss: see `EmbeddingLoss`.
 
     Call arguments:
         y_true: Class indices in [0, num_classes), shape `(batch,)` or `(batch, 1)`.
@@ -55,12 +77,9 @@ class ArcFace(EmbeddingLoss):
         self,
         margin: float = 0.5,
         scale: float = 64.0,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "arc_face",
-        dtype: Any = None,
-        gather: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(reduction, name, dtype, gather)
+        super().__init__(**options)
         self.margin = check_number("margin", margin, 0, math.pi, open_high=True)
         self.scale = check_number("scale", scale, 0, open_low=True)
 

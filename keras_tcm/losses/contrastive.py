@@ -3,11 +3,39 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
-from keras_tcm.ops.contrastive import contrastive_pairs
 from keras_tcm.ops.pairs import Pairs
 from keras_tcm.validation import check_number
+
+# Squared distances up to it are rounding: there the slope of the distance has no sense.
+_COINCIDENT = 1e-6
+
+
+def contrastive_pairs(pairs: Pairs, margin: float) -> tuple[Any, Any, Any, Any]:
+    """What the contrastive loss of the pairs of each anchor adds up to.
+
+    Args:
+        pairs: The pairs.
+        margin: Euclidean distance from which on negative pairs have no loss.
+
+    Returns:
+        The sum of the losses of the positive pairs and the sum of their weights, and
+        the same for the negative pairs within the margin: tensors of shape `(a,)`.
+    """
+    positive, negative = pairs.positive, pairs.negative
+    # Half of the squared distance between unit vectors.
+    halves = 1.0 - pairs.similarities
+    apart = 2.0 * halves > _COINCIDENT
+    distances = ops.where(apart, ops.sqrt(ops.where(apart, 2.0 * halves, 1.0)), 0.0)
+    within = ops.where(distances < margin, negative, ops.zeros_like(negative))
+    return (
+        ops.sum(positive * halves, axis=1),
+        ops.sum(positive, axis=1),
+        ops.sum(within * ops.square(margin - distances), axis=1) / 2,
+        ops.sum(within, axis=1),
+    )
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -28,18 +56,10 @@ class Contrastive(PairwiseLoss):
     Args:
         margin: Euclidean distance that negative pairs should keep, in (0, 2]. Defaults
             to 1.0, a cosine similarity of 0.5.
-        block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
-            to `None`.
-        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
-            equal labels.
-        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"contrastive"`.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
+        **options: Those of every pairwise loss, as the call arguments: see
+            `PairwiseLoss`.
 
     Call arguments:
-        y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
-        y_pred: Embeddings of any norm, shape `(batch, d)`.
         sample_weight: Optional weights, shape `(batch,)`. A pair weighs the product
             of its two weights, in the sum and in the count.
 
@@ -58,17 +78,8 @@ class Contrastive(PairwiseLoss):
         - [Hadsell et al., CVPR 2006](https://doi.org/10.1109/CVPR.2006.100)
     """
 
-    def __init__(
-        self,
-        margin: float = 1.0,
-        block_size: int | None = None,
-        relevance: Any = None,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "contrastive",
-        dtype: Any = None,
-        gather: bool = True,
-    ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype, gather)
+    def __init__(self, margin: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
         self.margin = check_number("margin", margin, 0, 2, open_low=True)
 
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
@@ -78,9 +89,9 @@ class Contrastive(PairwiseLoss):
     def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
         """Compute rows of shape `(batch,)` whose mean is the loss."""
         positives, num_positive, negatives, num_negative = terms
-        return self.average_counted(
-            positives, num_positive, weights
-        ) + self.average_counted(negatives, num_negative, weights)
+        positive = self.average_counted(positives, num_positive, weights)
+        negative = self.average_counted(negatives, num_negative, weights)
+        return positive + negative
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

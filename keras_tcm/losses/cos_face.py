@@ -3,10 +3,26 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_tcm.losses.embedding_loss import EmbeddingLoss
-from keras_tcm.ops.softmax import cosface_logits, softmax_rows
+from keras_tcm.ops.softmax import softmax_rows, target_mask
 from keras_tcm.validation import check_number
+
+
+def cosface_logits(labels: Any, cosines: Any, margin: float, scale: float) -> Any:
+    """Logits with an additive margin on the cosine of the target class.
+
+    Args:
+        labels: Integer class indices of shape `(b,)`.
+        cosines: Cosines of shape `(b, c)`.
+        margin: Amount by which the target's cosine is lowered.
+        scale: Factor on the cosines.
+
+    Returns:
+        Tensor of shape `(b, c)`.
+    """
+    return scale * ops.where(target_mask(labels, cosines), cosines - margin, cosines)
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -20,10 +36,7 @@ class CosFace(EmbeddingLoss):
         margin: Amount by which the target's cosine is lowered, in [0, 2]. Defaults to
             0.35.
         scale: Factor on the cosines, above 0. Defaults to 64.0.
-        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"cos_face"`.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
+        **options: Those of every loss: see `EmbeddingLoss`.
 
     Call arguments:
         y_true: Class indices in [0, num_classes), shape `(batch,)` or `(batch, 1)`.
@@ -49,12 +62,9 @@ class CosFace(EmbeddingLoss):
         self,
         margin: float = 0.35,
         scale: float = 64.0,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "cos_face",
-        dtype: Any = None,
-        gather: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(reduction, name, dtype, gather)
+        super().__init__(**options)
         self.margin = check_number("margin", margin, 0, 2)
         self.scale = check_number("scale", scale, 0, open_low=True)
 

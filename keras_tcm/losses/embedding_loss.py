@@ -1,5 +1,7 @@
 """The base class of all losses of this package."""
 
+import re
+from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
 import keras
@@ -8,6 +10,7 @@ from keras import ops
 from keras_tcm.distribution import Replicas, active_replicas
 from keras_tcm.labels import ONE_HOT, are_whole_numbers, label_tensor
 from keras_tcm.losses.advice import Advice
+from keras_tcm.losses.weighted_sum import SummableLoss
 from keras_tcm.validation import as_vector, check_choice, tensor_shape
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
@@ -20,7 +23,7 @@ class _Reduction(keras.losses.Loss):
         return y_pred
 
 
-class EmbeddingLoss(keras.losses.Loss):
+class EmbeddingLoss(SummableLoss):
     """Base class for losses with integer labels and one row per sample.
 
     It differs from `keras.losses.Loss` where embeddings need it to:
@@ -96,6 +99,8 @@ class EmbeddingLoss(keras.losses.Loss):
         reduction = "none" if reduction is None else reduction
         check_choice("reduction", reduction, REDUCTIONS)
         check_choice("gather", gather, (True, False))
+        if name is None:
+            name = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
         super().__init__(reduction=reduction, name=name, dtype=dtype)
         self.gather = gather
         self._compute_dtype = "float64" if self.dtype == "float64" else "float32"
@@ -128,9 +133,48 @@ class EmbeddingLoss(keras.losses.Loss):
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Compute the loss; see the call arguments of the class."""
         with keras.name_scope(self.name):
-            arguments = self.standardize(y_true, y_pred, sample_weight)
-            self._look_at(*arguments[:2])
-            return self.reduce(self.rows(*arguments))
+            return self.values_of([self], y_true, y_pred, sample_weight)[0]
+
+    @property
+    def kind(self) -> Hashable:
+        """What losses have in common that a sum may compute together."""
+        # Not the loss itself: Keras looks for what to save in all attributes.
+        return id(self)
+
+    def values_of(
+        self, losses: Sequence[Any], y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> list[Any]:
+        """Compute the values of several losses of one `kind`, as a sum asks for them.
+
+        Args:
+            losses: The losses, this one first.
+            y_true: See the call arguments of the class, like all that follow.
+            y_pred: See `y_true`.
+            sample_weight: See `y_true`.
+
+        Returns:
+            One value for each loss, reduced as it wants.
+        """
+        arguments = self.standardize(y_true, y_pred, sample_weight)
+        self._look_at(*arguments[:2])
+        rows = self.rows_of(losses, *arguments)
+        return [loss.reduce(each) for loss, each in zip(losses, rows, strict=True)]
+
+    def rows_of(
+        self, losses: Sequence[Any], labels: Any, predictions: Any, weights: Any
+    ) -> list[Any]:
+        """Compute the rows of several losses of one `kind`.
+
+        Args:
+            losses: The losses, this one first.
+            labels: See `rows`, like all that follow.
+            predictions: See `labels`.
+            weights: See `labels`.
+
+        Returns:
+            A tensor of shape `(batch,)` for each loss.
+        """
+        return [loss.rows(labels, predictions, weights) for loss in losses]
 
     def standardize(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
@@ -256,20 +300,6 @@ class EmbeddingLoss(keras.losses.Loss):
         value = replicas.sum(share) / replicas.count
         return ops.cast(share + ops.stop_gradient(value - share), self.dtype)
 
-    def __add__(self, other: Any) -> Any:
-        return _weighted_sum([(1.0, self), (1.0, other)])
-
-    def __radd__(self, other: Any) -> Any:
-        # Where `sum` begins.
-        if type(other) is int and other == 0:
-            return self
-        return _weighted_sum([(1.0, other), (1.0, self)])
-
-    def __mul__(self, factor: Any) -> Any:
-        return _weighted_sum([(factor, self)])
-
-    __rmul__ = __mul__
-
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
         return {**super().get_config(), "dtype": self.dtype, "gather": self.gather}
@@ -287,18 +317,3 @@ def check_rows(name: str, shape: tuple[int | None, ...], batch: int | None) -> N
             f"`{name}` must have as many rows as `y_pred`, {batch}. "
             f"Received: {name}.shape={shape}"
         )
-
-
-def _weighted_sum(terms: list[tuple[Any, Any]]) -> Any:
-    # A sum is itself an EmbeddingLoss; hence the late import.
-    from keras_tcm.losses.weighted_sum import WeightedSum
-
-    weights, losses = zip(*terms, strict=True)
-    if not all(isinstance(loss, keras.losses.Loss) for loss in losses):
-        return NotImplemented
-    if not all(
-        isinstance(weight, int | float) and not isinstance(weight, bool)
-        for weight in weights
-    ):
-        return NotImplemented
-    return WeightedSum(losses, weights)

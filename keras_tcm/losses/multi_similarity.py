@@ -3,11 +3,47 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
-from keras_tcm.ops.multi_similarity import multi_similarity_anchors
+from keras_tcm.ops.log_sum_exp import log_one_plus_sum_exp
 from keras_tcm.ops.pairs import Pairs
+from keras_tcm.ops.similarity import BEYOND
 from keras_tcm.validation import check_number
+
+
+def multi_similarity_anchors(
+    pairs: Pairs, alpha: float, beta: float, base: float, epsilon: float | None
+) -> Any:
+    """Multi-similarity loss of each anchor.
+
+    Args:
+        pairs: The pairs of the batch.
+        alpha: Scale of the positive similarities.
+        beta: Scale of the negative similarities.
+        base: Similarity around which both are centred.
+        epsilon: Mining margin, or `None` to use all pairs.
+
+    Returns:
+        Tensor of shape `(a,)`.
+    """
+    similarities = pairs.similarities
+    positive, negative = pairs.positive, pairs.negative
+    if epsilon is not None:
+        fixed = ops.stop_gradient(similarities)
+        lowest_positive = ops.min(
+            ops.where(positive > 0, fixed, BEYOND), axis=1, keepdims=True
+        )
+        highest_negative = ops.max(
+            ops.where(negative > 0, fixed, -BEYOND), axis=1, keepdims=True
+        )
+        none = ops.zeros_like(similarities)
+        positive = ops.where(fixed < highest_negative + epsilon, positive, none)
+        negative = ops.where(fixed > lowest_positive - epsilon, negative, none)
+    return (
+        log_one_plus_sum_exp(-alpha * (similarities - base), positive) / alpha
+        + log_one_plus_sum_exp(beta * (similarities - base), negative) / beta
+    )
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -36,20 +72,8 @@ class MultiSimilarity(PairwiseLoss):
         base: Similarity around which both are centred, in [-1, 1]. Defaults to 0.5.
         epsilon: Mining margin in cosine similarity, at least 0, or `None` to use
             all pairs. Defaults to 0.1.
-        block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
-            to `None`.
-        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
-            equal labels.
-        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"multi_similarity"`.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
-
-    Call arguments:
-        y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
-        y_pred: Embeddings of any norm, shape `(batch, d)`.
-        sample_weight: Optional weights, shape `(batch,)`: of the anchor in the mean,
-            of the partner in the sums.
+        **options: Those of every pairwise loss, as the call arguments: see
+            `PairwiseLoss`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -70,14 +94,9 @@ class MultiSimilarity(PairwiseLoss):
         beta: float = 50.0,
         base: float = 0.5,
         epsilon: float | None = 0.1,
-        block_size: int | None = None,
-        relevance: Any = None,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "multi_similarity",
-        dtype: Any = None,
-        gather: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype, gather)
+        super().__init__(**options)
         self.alpha = check_number("alpha", alpha, 0, open_low=True)
         self.beta = check_number("beta", beta, 0, open_low=True)
         self.base = check_number("base", base, -1, 1)

@@ -18,10 +18,7 @@ class NormalizedSoftmax(EmbeddingLoss):
 
     Args:
         temperature: Divisor of the cosines, above 0. Defaults to 0.05.
-        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"normalized_softmax"`.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
+        **options: Those of every loss: see `EmbeddingLoss`.
 
     Call arguments:
         y_true: Class indices in [0, num_classes), shape `(batch,)` or `(batch, 1)`.
@@ -46,15 +43,8 @@ class NormalizedSoftmax(EmbeddingLoss):
         - [Zhai and Wu, BMVC 2019](https://arxiv.org/abs/1811.12649)
     """
 
-    def __init__(
-        self,
-        temperature: float = 0.05,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "normalized_softmax",
-        dtype: Any = None,
-        gather: bool = True,
-    ) -> None:
-        super().__init__(reduction, name, dtype, gather)
+    def __init__(self, temperature: float = 0.05, **options: Any) -> None:
+        super().__init__(**options)
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
 
     def rows(self, labels: Any, predictions: Any, weights: Any) -> Any:

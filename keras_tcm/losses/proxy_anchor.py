@@ -6,9 +6,48 @@ import keras
 from keras import ops
 
 from keras_tcm.losses.embedding_loss import EmbeddingLoss
-from keras_tcm.ops.proxy_anchor import proxy_anchor
+from keras_tcm.ops.log_sum_exp import log_one_plus_sum_exp, merge_log_one_plus
 from keras_tcm.ops.softmax import target_mask
 from keras_tcm.validation import check_number
+
+
+def proxy_anchor(
+    is_target: Any,
+    cosines: Any,
+    weights: Any,
+    margin: float,
+    scale: float,
+    replicas: Any = None,
+) -> Any:
+    """Proxy-anchor loss of a batch.
+
+    Args:
+        is_target: Whether each proxy is the sample's own, boolean `(b, c)`.
+        cosines: Cosines between samples and proxies, shape `(b, c)`.
+        weights: Instance weights in the sums, shape `(b,)`.
+        margin: Margin on the cosines.
+        scale: Factor on the cosines.
+        replicas: The `Replicas` that share the batch, of which the arguments are a
+            part. Defaults to `None`: they are all of it.
+
+    Returns:
+        Scalar tensor.
+    """
+    # Proxies are the anchors: one row each.
+    is_target, cosines = ops.transpose(is_target), ops.transpose(cosines)
+    none = ops.zeros((), dtype=weights.dtype)
+    positive = ops.where(is_target, weights, none)
+    negative = ops.where(is_target, none, weights)
+    pull = log_one_plus_sum_exp(-scale * (cosines - margin), positive)
+    push = log_one_plus_sum_exp(scale * (cosines + margin), negative)
+    present = ops.cast(ops.any(positive > 0, axis=1), pull.dtype)
+    if replicas is not None:
+        # Of each proxy's samples, the sum of exponentials is all that others need.
+        (joined,), _ = replicas.gather([ops.stack([pull, push])[None]])
+        pull, push = (merge_log_one_plus(joined[:, number]) for number in (0, 1))
+        present = ops.cast(replicas.sum(present) > 0, pull.dtype)
+    present = ops.sum(present)
+    return ops.sum(pull) / ops.maximum(present, 1.0) + ops.mean(push)
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -29,11 +68,8 @@ class ProxyAnchor(EmbeddingLoss):
     Args:
         margin: Margin on the cosines, in [0, 2]. Defaults to 0.1.
         scale: Factor on the cosines, above 0. Defaults to 32.0.
-        reduction: See `EmbeddingLoss`; the loss belongs to the batch, and every row of
-            `"none"` is the whole loss. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"proxy_anchor"`.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
+        **options: Those of every loss: see `EmbeddingLoss`. The loss belongs to the
+            batch: every row of the `reduction` `"none"` is the whole loss.
 
     Call arguments:
         y_true: Class indices in [0, num_classes), shape `(batch,)` or `(batch, 1)`.
@@ -59,12 +95,9 @@ class ProxyAnchor(EmbeddingLoss):
         self,
         margin: float = 0.1,
         scale: float = 32.0,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "proxy_anchor",
-        dtype: Any = None,
-        gather: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(reduction, name, dtype, gather)
+        super().__init__(**options)
         self.margin = check_number("margin", margin, 0, 2)
         self.scale = check_number("scale", scale, 0, open_low=True)
 

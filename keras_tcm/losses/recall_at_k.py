@@ -4,11 +4,43 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.ops.pairs import Pairs
-from keras_tcm.ops.recall_at_k import recall_at_k_anchors
+from keras_tcm.ops.ranks import count_nearer
 from keras_tcm.validation import check_integer, check_number
+
+
+def recall_at_k_anchors(
+    pairs: Pairs, k: Sequence[int], temperature: float, rank_temperature: float
+) -> tuple[Any, Any]:
+    """One minus the smoothed recall of each query, averaged over several k.
+
+    Args:
+        pairs: The pairs of the batch; every anchor is a query against all its
+            partners.
+        k: Numbers of neighbours.
+        temperature: Width of the sigmoid that compares similarities.
+        rank_temperature: Width of the sigmoid that compares ranks with k.
+
+    Returns:
+        Losses of shape `(a,)`, and a boolean tensor of shape `(a,)` that tells
+        which queries have a positive partner; the loss of the others is 0.
+    """
+    partners = (pairs.positive + pairs.negative)[..., None]
+    ranks = 1.0 + count_nearer(pairs.similarities, partners, temperature)[..., 0]
+    positives = ops.sum(pairs.positive, axis=1)
+    has_positive = positives > 0
+    positives = ops.where(has_positive, positives, 1.0)
+
+    def recall(k: int) -> Any:
+        found = ops.sigmoid((k - ranks) / rank_temperature)
+        found = ops.sum(pairs.positive * found, axis=1)
+        return ops.minimum(found, k) / ops.minimum(positives, k)
+
+    mean = sum(recall(each) for each in k) / len(k)
+    return ops.where(has_positive, 1.0 - mean, 0.0), has_positive
 
 
 # The metric of the same name is registered under that name.
@@ -44,19 +76,8 @@ class RecallAtK(PairwiseLoss):
             to 0.01.
         rank_temperature: Width of the sigmoid that compares ranks with `k`, above 0.
             Defaults to 1.0.
-        block_size: Queries in a block: see `PairwiseLoss`. Defaults to `None`.
-        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
-            equal labels.
-        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"recall_at_k"`.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
-
-    Call arguments:
-        y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
-        y_pred: Embeddings of any norm, shape `(batch, d)`.
-        sample_weight: Optional weights, shape `(batch,)`: of the query in the mean,
-            of the partner in the sums.
+        **options: Those of every pairwise loss, as the call arguments: see
+            `PairwiseLoss`.
 
     Raises:
         ValueError: If `k` is empty or an argument out of range.
@@ -76,14 +97,9 @@ class RecallAtK(PairwiseLoss):
         k: int | Sequence[int] = (1, 2, 4, 8, 16),
         temperature: float = 0.01,
         rank_temperature: float = 1.0,
-        block_size: int | None = None,
-        relevance: Any = None,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "recall_at_k",
-        dtype: Any = None,
-        gather: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype, gather)
+        super().__init__(**options)
         each = tuple(k) if isinstance(k, list | tuple) else (k,)
         self.k = tuple(check_integer("k", number, 1) for number in each)
         if not self.k:

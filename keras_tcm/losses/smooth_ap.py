@@ -3,11 +3,35 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.ops.pairs import Pairs
-from keras_tcm.ops.smooth_ap import smooth_ap_anchors
+from keras_tcm.ops.ranks import count_nearer
 from keras_tcm.validation import check_number
+
+
+def smooth_ap_anchors(pairs: Pairs, temperature: float) -> tuple[Any, Any]:
+    """One minus the smoothed average precision of each query.
+
+    Args:
+        pairs: The pairs of the batch; every anchor is a query against all its
+            partners.
+        temperature: Width of the sigmoid that stands in for the step function.
+
+    Returns:
+        Losses of shape `(a,)`, and a boolean tensor of shape `(a,)` that tells
+        which queries have a positive partner; the loss of the others is 0.
+    """
+    partners = ops.stack([pairs.positive, pairs.positive + pairs.negative], axis=-1)
+    nearer = count_nearer(pairs.similarities, partners, temperature)
+    precision = (1.0 + nearer[..., 0]) / (1.0 + nearer[..., 1])
+    positives = ops.sum(pairs.positive, axis=1)
+    has_positive = positives > 0
+    average_precision = ops.sum(pairs.positive * precision, axis=1) / ops.where(
+        has_positive, positives, 1.0
+    )
+    return ops.where(has_positive, 1.0 - average_precision, 0.0), has_positive
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -36,20 +60,8 @@ class SmoothAP(PairwiseLoss):
     Args:
         temperature: Width of the sigmoid in cosine similarity, above 0. Defaults to
             0.01.
-        block_size: Queries in a block: see `PairwiseLoss`. Defaults
-            to `None`.
-        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
-            equal labels.
-        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"smooth_ap"`.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
-
-    Call arguments:
-        y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
-        y_pred: Embeddings of any norm, shape `(batch, d)`.
-        sample_weight: Optional weights, shape `(batch,)`: of the query in the mean,
-            of the partner in the sums.
+        **options: Those of every pairwise loss, as the call arguments: see
+            `PairwiseLoss`.
 
     Raises:
         ValueError: If `temperature` is not above 0.
@@ -64,17 +76,8 @@ class SmoothAP(PairwiseLoss):
         - [Brown et al., ECCV 2020](https://arxiv.org/abs/2007.12163)
     """
 
-    def __init__(
-        self,
-        temperature: float = 0.01,
-        block_size: int | None = None,
-        relevance: Any = None,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "smooth_ap",
-        dtype: Any = None,
-        gather: bool = True,
-    ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype, gather)
+    def __init__(self, temperature: float = 0.01, **options: Any) -> None:
+        super().__init__(**options)
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
 
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:

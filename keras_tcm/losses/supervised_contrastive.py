@@ -3,11 +3,39 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.ops.pairs import Pairs
-from keras_tcm.ops.supervised_contrastive import supervised_contrastive_anchors
+from keras_tcm.ops.similarity import BEYOND
 from keras_tcm.validation import check_number
+
+
+def supervised_contrastive_anchors(pairs: Pairs, temperature: float) -> tuple[Any, Any]:
+    """Supervised contrastive loss of each anchor (the paper's `L_out`).
+
+    Args:
+        pairs: The pairs of the batch.
+        temperature: Divisor of the similarities.
+
+    Returns:
+        Losses of shape `(a,)`, and a boolean tensor of shape `(a,)` that tells
+        which anchors have a positive partner; the loss of the others is 0.
+    """
+    logits = pairs.similarities / temperature
+    weights = pairs.positive + pairs.negative
+    largest = ops.max(ops.where(weights > 0, logits, -BEYOND), axis=1, keepdims=True)
+    largest = ops.stop_gradient(ops.where(largest > -BEYOND, largest, 0.0))
+    # The anchor itself can exceed `largest`: its exponent is masked before `exp`.
+    logits = ops.where(weights > 0, logits - largest, ops.zeros_like(logits))
+    partition = ops.sum(weights * ops.exp(logits), axis=1)
+    log_partition = ops.log(ops.where(partition > 0, partition, 1.0))
+    positives = ops.sum(pairs.positive, axis=1)
+    has_positive = positives > 0
+    mean_positive = ops.sum(pairs.positive * logits, axis=1) / ops.where(
+        has_positive, positives, 1.0
+    )
+    return ops.where(has_positive, log_partition - mean_positive, 0.0), has_positive
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -25,20 +53,8 @@ class SupervisedContrastive(PairwiseLoss):
 
     Args:
         temperature: Divisor of the similarities, above 0. Defaults to 0.1.
-        block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
-            to `None`.
-        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
-            equal labels.
-        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"supervised_contrastive"`.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
-
-    Call arguments:
-        y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
-        y_pred: Embeddings of any norm, shape `(batch, d)`.
-        sample_weight: Optional weights, shape `(batch,)`: of the anchor in the mean,
-            of the partner in the sums.
+        **options: Those of every pairwise loss, as the call arguments: see
+            `PairwiseLoss`.
 
     Raises:
         ValueError: If `temperature` is not above 0.
@@ -52,17 +68,8 @@ class SupervisedContrastive(PairwiseLoss):
         - [Khosla et al., NeurIPS 2020](https://arxiv.org/abs/2004.11362)
     """
 
-    def __init__(
-        self,
-        temperature: float = 0.1,
-        block_size: int | None = None,
-        relevance: Any = None,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "supervised_contrastive",
-        dtype: Any = None,
-        gather: bool = True,
-    ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype, gather)
+    def __init__(self, temperature: float = 0.1, **options: Any) -> None:
+        super().__init__(**options)
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
 
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:

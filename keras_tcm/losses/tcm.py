@@ -7,8 +7,38 @@ from keras import ops
 
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.ops.pairs import Pairs
-from keras_tcm.ops.tcm import hard_pair_slopes, hard_pairs
 from keras_tcm.validation import check_number
+
+
+def hard_pairs(
+    pairs: Pairs, positive_margin: float, negative_margin: float
+) -> tuple[Any, Any, Any, Any]:
+    """What the hard pairs of each anchor add up to.
+
+    Args:
+        pairs: The pairs.
+        positive_margin: Positive pairs with a similarity up to it are hard.
+        negative_margin: Negative pairs with a similarity from it on are hard.
+
+    Returns:
+        For the hard positive pairs, the sum of their distances to the margin and the
+        sum of their weights, and the same for the hard negative ones: tensors of shape
+        `(a,)`.
+    """
+    similarities = pairs.similarities
+    # Rounding can put a similarity just outside [-1, 1]; with a margin of -1 or 1
+    # such a pair must still count as hard.
+    highest = float("inf") if positive_margin == 1 else positive_margin
+    lowest = float("-inf") if negative_margin == -1 else negative_margin
+    none = ops.zeros_like(similarities)
+    positive = ops.where(similarities <= highest, pairs.positive, none)
+    negative = ops.where(similarities >= lowest, pairs.negative, none)
+    return (
+        ops.sum(positive * (positive_margin - similarities), axis=1),
+        ops.sum(positive, axis=1),
+        ops.sum(negative * (similarities - negative_margin), axis=1),
+        ops.sum(negative, axis=1),
+    )
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -38,17 +68,9 @@ class TCM(PairwiseLoss):
             [-1, `positive_margin`]. Defaults to 0.5.
         positive_weight: Factor of the positive term, at least 0. Defaults to 1.0.
         negative_weight: Factor of the negative term, at least 0. Defaults to 1.0.
-        block_size: Anchors in a block of similarities: see `PairwiseLoss`. Defaults
-            to `None`.
-        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
-            equal labels.
-        reduction: `"sum_over_batch_size"` gives the value above; `"none"` gives
-            rows of shape `(batch,)` with that mean; `"sum"` gives batch size times
-            that. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"tcm"`.
-        dtype: Dtype of the result; the maths runs in float32 or better. Defaults to
-            `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
+        **options: Those of every pairwise loss: see `PairwiseLoss`. With the
+            `reduction` `"none"`, the mean of the rows is the value above, and with
+            `"sum"` their sum is batch size times that.
 
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
@@ -78,14 +100,9 @@ class TCM(PairwiseLoss):
         negative_margin: float = 0.5,
         positive_weight: float = 1.0,
         negative_weight: float = 1.0,
-        block_size: int | None = None,
-        relevance: Any = None,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "tcm",
-        dtype: Any = None,
-        gather: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype, gather)
+        super().__init__(**options)
         self.positive_margin = check_number("positive_margin", positive_margin, -1, 1)
         self.negative_margin = check_number(
             "negative_margin", negative_margin, -1, self.positive_margin
@@ -97,32 +114,12 @@ class TCM(PairwiseLoss):
         """Add up the hard pairs of each anchor."""
         return hard_pairs(pairs, self.positive_margin, self.negative_margin)
 
-    def symmetric_slopes(
-        self, pairs: Pairs, anchor_upstream: Any, partner_upstream: Any
-    ) -> Any:
-        """Compute the gradient with respect to the similarities."""
-        return hard_pair_slopes(
-            pairs,
-            self.positive_margin,
-            self.negative_margin,
-            anchor_upstream,
-            partner_upstream,
-        )
-
     def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
         """Compute rows of shape `(batch,)` whose mean is the loss."""
-        positive_excess, num_positive, negative_excess, num_negative = terms
-        positives, negatives, samples = self.totals(
-            weights * num_positive, weights * num_negative, ops.ones_like(weights)
-        )
-
-        def mean_over_hard(excess: Any, count: Any) -> Any:
-            return weights * excess / ops.where(count > 0, count, 1.0)
-
-        positive = mean_over_hard(positive_excess, positives)
-        negative = mean_over_hard(negative_excess, negatives)
-        rows = self.positive_weight * positive + self.negative_weight * negative
-        return rows * samples
+        positives, num_positive, negatives, num_negative = terms
+        positive = self.average_counted(positives, num_positive, weights)
+        negative = self.average_counted(negatives, num_negative, weights)
+        return self.positive_weight * positive + self.negative_weight * negative
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

@@ -3,13 +3,73 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.ops.pairs import Pairs
-from keras_tcm.ops.triplet_margin import all_triplets, hardest_triplets
+from keras_tcm.ops.similarity import BEYOND
 from keras_tcm.validation import check_choice, check_number
 
 MININGS = ("batch_hard", "semi_hard", "all")
+
+
+def hardest_triplets(pairs: Pairs, margin: float) -> tuple[Any, Any]:
+    """Loss of the farthest positive and the nearest negative of each anchor.
+
+    Args:
+        pairs: The pairs.
+        margin: Distance that negatives should keep from positives, on squared
+            Euclidean distances of unit vectors.
+
+    Returns:
+        The loss, and 1 where it is above 0: tensors of shape `(a,)`.
+    """
+    similarities = pairs.similarities
+    is_positive, is_negative = pairs.positive > 0, pairs.negative > 0
+    has_triplet = ops.logical_and(
+        ops.any(is_positive, axis=1), ops.any(is_negative, axis=1)
+    )
+    positives = ops.min(ops.where(is_positive, similarities, BEYOND), axis=1)
+    negatives = ops.max(ops.where(is_negative, similarities, -BEYOND), axis=1)
+    gaps = ops.where(has_triplet, positives, 0.0) - ops.where(
+        has_triplet, negatives, 0.0
+    )
+    losses = margin - 2.0 * gaps
+    is_active = ops.logical_and(has_triplet, losses > 0)
+    return ops.where(is_active, losses, 0.0), ops.cast(is_active, losses.dtype)
+
+
+def all_triplets(
+    pairs: Pairs, margin: float, semi_hard: bool = False
+) -> tuple[Any, Any]:
+    """What the losses of the triplets of each anchor add up to.
+
+    Args:
+        pairs: The pairs.
+        margin: See `hardest_triplets`.
+        semi_hard: Whether to leave out negatives that are nearer than the positive.
+            Defaults to `False`.
+
+    Returns:
+        The sum of the losses, and the sum of the weights of the triplets with a loss
+        above 0: tensors of shape `(a,)`.
+    """
+    similarities = pairs.similarities
+    # gaps[a, p, n]: by how much partner p is nearer to anchor a than partner n is.
+    gaps = similarities[:, :, None] - similarities[:, None, :]
+    losses = margin - 2.0 * gaps
+    is_active = losses > 0
+    if semi_hard:
+        is_active = ops.logical_and(is_active, gaps > 0)
+    negative = pairs.negative[:, :, None]
+
+    def total(values: Any) -> Any:
+        return ops.sum(pairs.positive * ops.matmul(values, negative)[..., 0], axis=1)
+
+    return (
+        total(ops.where(is_active, losses, 0.0)),
+        total(ops.cast(is_active, losses.dtype)),
+    )
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -42,17 +102,10 @@ class TripletMargin(PairwiseLoss):
         margin: Squared distance that negatives should keep from positives, above 0.
             Defaults to 0.2, a difference of 0.1 in cosine similarity.
         mining: `"batch_hard"`, `"semi_hard"` or `"all"`. Defaults to `"semi_hard"`.
-        block_size: Anchors in a block: see `PairwiseLoss`. Defaults to `None`.
-        relevance: What makes a pair positive: see `PairwiseLoss`. Defaults to `None`:
-            equal labels.
-        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to `"triplet_margin"`.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
+        **options: Those of every pairwise loss, as the call arguments: see
+            `PairwiseLoss`.
 
     Call arguments:
-        y_true: Integer labels, shape `(batch,)` or `(batch, 1)`.
-        y_pred: Embeddings of any norm, shape `(batch, d)`.
         sample_weight: Optional weights, shape `(batch,)`. A triplet weighs the product
             of its three weights, in the sum and in the count; with `"batch_hard"`, the
             weight of its anchor, and samples of weight 0 are not mined.
@@ -74,17 +127,9 @@ class TripletMargin(PairwiseLoss):
     """
 
     def __init__(
-        self,
-        margin: float = 0.2,
-        mining: str = "semi_hard",
-        block_size: int | None = None,
-        relevance: Any = None,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "triplet_margin",
-        dtype: Any = None,
-        gather: bool = True,
+        self, margin: float = 0.2, mining: str = "semi_hard", **options: Any
     ) -> None:
-        super().__init__(block_size, relevance, reduction, name, dtype, gather)
+        super().__init__(**options)
         self.margin = check_number("margin", margin, 0, open_low=True)
         check_choice("mining", mining, MININGS)
         self.mining = mining

@@ -1,23 +1,57 @@
-"""The weighted sum of losses."""
+"""The weighted sum of losses, and the operators that make it."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
 import keras
 from keras import ops
 
-from keras_tcm.losses.embedding_loss import EmbeddingLoss
-from keras_tcm.losses.pairwise_loss import PairwiseLoss, pairwise_rows
+from keras_tcm.distribution import active_replicas
 from keras_tcm.validation import check_number
 
 
+class SummableLoss(keras.losses.Loss):
+    """A loss with `+` and `*`, and with what a sum asks of its terms.
+
+    Attributes:
+        gather: Whether replicas that share a batch compute the loss together.
+    """
+
+    gather: bool
+
+    @property
+    def kind(self) -> Hashable:
+        """What losses have in common that a sum may compute together."""
+        raise NotImplementedError
+
+    def values_of(
+        self, losses: Sequence[Any], y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> list[Any]:
+        """Compute the values of several losses of one `kind`."""
+        raise NotImplementedError
+
+    def __add__(self, other: Any) -> Any:
+        return _add_up((1.0, self), (1.0, other))
+
+    def __radd__(self, other: Any) -> Any:
+        # Where `sum` begins.
+        if type(other) is int and other == 0:
+            return self
+        return _add_up((1.0, other), (1.0, self))
+
+    def __mul__(self, factor: Any) -> Any:
+        return _add_up((factor, self))
+
+    __rmul__ = __mul__
+
+
 @keras.saving.register_keras_serializable(package="keras_tcm")
-class WeightedSum(EmbeddingLoss):
+class WeightedSum(SummableLoss):
     """Weighted sum of losses; what `a + b` and `0.5 * a` make.
 
-    The pairwise terms of this package share one pass over the similarities. Every other
-    term is called as Keras would call it. Each term keeps its own reduction. Sums
-    within sums are flattened.
+    The pairwise terms of this package share one pass over the similarities. Every term
+    from elsewhere is called as Keras would call it. Each term keeps its own reduction.
+    Sums within sums are flattened.
 
     Where several replicas share a batch (see `gather` of `EmbeddingLoss`), the terms
     that are not of this package are called on the global batch by each replica, unless
@@ -76,44 +110,62 @@ class WeightedSum(EmbeddingLoss):
                 '`losses` must all have `reduction="none"` or none of them. Received: '
                 f"reductions={[loss.reduction for loss in self.losses]}"
             )
-        ours = [loss for loss in self.losses if isinstance(loss, EmbeddingLoss)]
         super().__init__(
             reduction="none" if unreduced == {True} else "sum_over_batch_size",
             name=name or "_plus_".join(loss.name for loss in self.losses),
             dtype=dtype,
-            gather=not ours or any(loss.gather for loss in ours),
         )
+        ours = [loss for loss in self.losses if isinstance(loss, SummableLoss)]
+        self.gather = not ours or any(loss.gather for loss in ours)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Add up the terms."""
         with keras.name_scope(self.name):
             total = 0.0
-            rows = self._pairwise_rows(y_true, y_pred, sample_weight)
-            for number, (loss, weight) in enumerate(
-                zip(self.losses, self.weights, strict=True)
-            ):
-                if number in rows:
-                    assert isinstance(loss, PairwiseLoss)
-                    value = loss.reduce(rows[number])
-                else:
-                    value = self._call(loss, y_true, y_pred, sample_weight)
+            values = self.values(y_true, y_pred, sample_weight)
+            for value, weight in zip(values, self.weights, strict=True):
                 total = total + weight * ops.cast(value, self.dtype)
             return total
+
+    def values(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> list[Any]:
+        """Compute all terms, those of one kind together.
+
+        Args:
+            y_true: See the call arguments of the class, like all that follow.
+            y_pred: See `y_true`.
+            sample_weight: See `y_true`.
+
+        Returns:
+            The value of each term, without its weight in the sum.
+        """
+        groups: dict[Hashable, dict[int, keras.losses.Loss]] = {}
+        for place, loss in enumerate(self.losses):
+            kind = loss.kind if isinstance(loss, SummableLoss) else place
+            groups.setdefault(kind, {})[place] = loss
+        values: dict[int, Any] = {}
+        for group in groups.values():
+            first, *others = losses = list(group.values())
+            if others and isinstance(first, SummableLoss):
+                found = first.values_of(losses, y_true, y_pred, sample_weight)
+            else:
+                found = [self._call(first, y_true, y_pred, sample_weight)]
+            values |= zip(group, found, strict=True)
+        return [values[place] for place in range(len(self.losses))]
 
     def _call(
         self, loss: keras.losses.Loss, y_true: Any, y_pred: Any, sample_weight: Any
     ) -> Any:
         """Call a term as Keras would, but on the global batch if it needs that."""
-        # Some Keras losses multiply their mask into the weights in place.
-        own = None if sample_weight is None else ops.copy(sample_weight)
         replicas = None
-        if not isinstance(loss, EmbeddingLoss):
-            replicas = self.replicas(y_pred)
+        if self.gather and not isinstance(loss, SummableLoss):
+            replicas = active_replicas(y_pred)
+        # Some Keras losses multiply their mask into the weights in place.
+        weights = None if sample_weight is None else ops.copy(sample_weight)
         if replicas is None:
-            return loss(y_true, y_pred, own)
+            return loss(y_true, y_pred, weights)
         arguments = [ops.convert_to_tensor(x) for x in (y_true, y_pred)]
-        if own is not None:
-            arguments.append(ops.convert_to_tensor(own))
+        if weights is not None:
+            arguments.append(ops.convert_to_tensor(weights))
         joined, first = replicas.gather(arguments)
         value = loss(*joined)
         if len(value.shape) > 0:
@@ -123,31 +175,6 @@ class WeightedSum(EmbeddingLoss):
             # Each replica has the whole sum; means are scaled by Keras itself.
             value = value * (replicas.gradient_scale / replicas.count)
         return value
-
-    def _pairwise_rows(
-        self, y_true: Any, y_pred: Any, sample_weight: Any
-    ) -> dict[int, Any]:
-        """Rows of the pairwise terms by number; those that can share a pass do."""
-        passes: dict[tuple[Any, ...], dict[int, PairwiseLoss]] = {}
-        arguments = {}
-        for number, loss in enumerate(self.losses):
-            if isinstance(loss, PairwiseLoss):
-                own = loss.standardize(y_true, y_pred, sample_weight)
-                kind = (
-                    loss._compute_dtype,
-                    len(own[0].shape),
-                    loss.has_class_labels,
-                    loss.gather,
-                )
-                passes.setdefault(kind, {})[number] = loss
-                arguments[kind] = own
-        rows: dict[int, Any] = {}
-        for kind, losses in passes.items():
-            terms = list(losses.values())
-            terms[0]._look_at(*arguments[kind][:2])
-            found = pairwise_rows(terms, *arguments[kind])
-            rows |= dict(zip(losses, found, strict=True))
-        return rows
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Add up the terms, without instance weights."""
@@ -176,3 +203,15 @@ def _flatten(
         return [(loss, weight)]
     inner = zip(loss.losses, loss.weights, strict=True)
     return [(term, weight * factor) for term, factor in inner]
+
+
+def _add_up(*terms: tuple[Any, Any]) -> Any:
+    weights, losses = zip(*terms, strict=True)
+    if not all(isinstance(loss, keras.losses.Loss) for loss in losses):
+        return NotImplemented
+    if not all(
+        isinstance(weight, int | float) and not isinstance(weight, bool)
+        for weight in weights
+    ):
+        return NotImplemented
+    return WeightedSum(losses, weights)

@@ -2,19 +2,18 @@
 
 import math
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_tcm._keras_internals import set_direction
 from keras_tcm.distribution import active_replicas
 from keras_tcm.labels import ONE_HOT, label_tensor
-from keras_tcm.ops.integers import widest_integer
-from keras_tcm.ops.ring_buffer import write_rows
-from keras_tcm.ops.similarity import l2_normalize
 from keras_tcm.ops.tracing import is_traced
 from keras_tcm.relevance import get_relevance
+from keras_tcm.sample_memory import SampleMemory
 from keras_tcm.validation import as_vector, check_integer, tensor_shape
 
 # Samples of a batch whose pairs are looked at in a step.
@@ -55,9 +54,11 @@ class EmbeddingMetric(keras.metrics.Metric):
 
     Attributes:
         worst_value: The worst value that the metric can have.
+        direction: Which way is better, for callbacks with `mode="auto"`.
     """
 
     worst_value: float
+    direction: Literal["up", "down"]
 
     def __init__(
         self,
@@ -69,12 +70,12 @@ class EmbeddingMetric(keras.metrics.Metric):
         super().__init__(name=name, dtype=dtype)
         self.memory_size = check_integer("memory_size", memory_size, 2)
         self.relevance = get_relevance(relevance)
-        self._seen = self._add_state((), "int32", "seen")
-        self._shown = self._add_state((), "float32", "shown")
+        # Where Keras looks for it.
+        set_direction(self, self.direction)
+        self._memory = SampleMemory(self.memory_size, self._add_state)
+        self._shown = self._add_state("shown")
         # Below 0 where there is none.
-        self._last_value = self._add_state((), "float32", "last_value", -1.0)
-        self._embeddings: Any = None
-        self._labels: Any = None
+        self._last_value = self._add_state("last_value", value=-1.0)
         self._has_warned = False
         self._is_in_model = False
         self._is_after_step = False
@@ -138,22 +139,21 @@ class EmbeddingMetric(keras.metrics.Metric):
                 "`y_true` must have as many rows as `y_pred`, "
                 f"{sizes[1]}. Received: y_true.shape={tuple(labels.shape)}"
             )
-        if self._embeddings is None:
-            self._build(embeddings.shape[1:], labels.shape[1:], ops.dtype(labels))
-        for name, rows, memory in (
-            ("y_pred", embeddings, self._embeddings),
-            ("y_true", labels, self._labels),
+        memory = self._memory
+        if memory.embeddings is None:
+            memory.build(embeddings.shape[1], labels.shape[1:], ops.dtype(labels))
+        for name, rows, variable in (
+            ("y_pred", embeddings, memory.embeddings),
+            ("y_true", labels, memory.labels),
         ):
-            shape, kept = tuple(rows.shape), tuple(memory.shape)
+            shape, kept = tuple(rows.shape), tuple(variable.shape)
             if shape[1:] != kept[1:]:
                 raise ValueError(
                     f"`{name}` must keep its shape, {('batch', *kept[1:])}. "
                     f"Received: {name}.shape={shape}"
                 )
-        rows = [l2_normalize(embeddings), labels]
-        replicas = active_replicas(embeddings)
-        if replicas is not None:
-            rows, _ = replicas.gather(rows)
+        is_first = memory.is_empty
+        batch = memory.write(embeddings, labels)
         # Keras builds the metrics of a model with symbols.
         is_compiled = is_traced(embeddings)
         self._is_in_model = self._is_in_model or is_compiled
@@ -164,24 +164,23 @@ class EmbeddingMetric(keras.metrics.Metric):
             and not is_compiled
         )
         if is_compiled or self._is_after_step:
-            self._shown.assign(_uncompiled(self._value_in_step)(*rows))
-        write_rows((self._embeddings, self._labels), rows, self._seen)
+            self._shown.assign(_uncompiled(self._value_in_step)(is_first, *batch))
 
-    def _value_in_step(self, embeddings: Any, labels: Any) -> Any:
+    def _value_in_step(self, is_first: Any, embeddings: Any, labels: Any) -> Any:
         last_value = ops.convert_to_tensor(self._last_value)
         shown = ops.convert_to_tensor(self._shown)
 
         def of_batch() -> Any:
             newest = slice(-min(self.memory_size, _MAX_BATCH), None)
             vectors = ops.cast(embeddings[newest], "float32")
-            # Without gradient, and without the NaN of a model that has diverged.
+            # Without the NaN of a model that has diverged.
             is_finite = ops.all(ops.isfinite(vectors))
-            vectors = ops.where(is_finite, ops.stop_gradient(vectors), 0.0)
+            vectors = ops.where(is_finite, vectors, 0.0)
             value = self.compute_in_step(vectors, labels[newest])
             return ops.where(is_finite, value, self.worst_value)
 
         return ops.cond(
-            ops.equal(ops.convert_to_tensor(self._seen), 0),
+            is_first,
             of_batch,
             lambda: ops.where(last_value < 0, shown, last_value),
         )
@@ -192,37 +191,37 @@ class EmbeddingMetric(keras.metrics.Metric):
         It is NaN where it is not defined. In a step of a model's training or
         evaluation, it is what the class description says.
         """
-        seen = ops.convert_to_tensor(self._seen)
-        if is_traced(seen) or self._is_after_step:
+        shown = ops.convert_to_tensor(self._shown)
+        if is_traced(shown) or self._is_after_step:
             # Who asks once more without another update is not the step.
             self._is_after_step = False
-            return ops.cast(ops.convert_to_tensor(self._shown), self.dtype)
-        value = self._compute(int(ops.convert_to_numpy(seen)))
+            return ops.cast(shown, self.dtype)
+        value = self._compute()
         is_number = value == value
         self._last_value.assign(np.float32(value if is_number else -1.0))
         return ops.convert_to_tensor(value, dtype=self.dtype)
 
-    def _compute(self, seen: int) -> float:
-        if not seen:
+    def _compute(self) -> float:
+        memory = self._memory
+        kept = slice(memory.count)
+        if not memory.count:
             return math.nan
-        if seen > self.memory_size and not self._has_warned:
+        if memory.has_lost and not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                f"{self.name} has seen {seen} samples, more than memory_size="
-                f"{self.memory_size}: it describes the most recent {self.memory_size}.",
+                f"{self.name} has seen more than memory_size={self.memory_size} "
+                f"samples: it describes the most recent {self.memory_size}.",
                 stacklevel=3,
             )
-        kept = slice(min(seen, self.memory_size))
-        embeddings = ops.convert_to_numpy(self._embeddings)[kept]
-        labels = ops.convert_to_numpy(self._labels)[kept]
+        embeddings = ops.convert_to_numpy(memory.embeddings)[kept]
+        labels = ops.convert_to_numpy(memory.labels)[kept]
         if not np.isfinite(embeddings).all():
             return math.nan
         return self.compute(embeddings, labels)
 
     def reset_state(self) -> None:
         """Forget all samples."""
-        # What lies beyond the samples seen is never read.
-        self._seen.assign(ops.zeros((), dtype="int32"))
+        self._memory.clear()
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
@@ -240,12 +239,16 @@ class EmbeddingMetric(keras.metrics.Metric):
         but each of them has the whole.
         """
         is_whole = keras.backend.backend() == "torch" and active_replicas(
-            ops.convert_to_tensor(self._seen)
+            ops.convert_to_tensor(self._shown)
         )
         return [] if is_whole else super().variables
 
     def _add_state(
-        self, shape: tuple[int, ...], dtype: str, name: str, value: float = 0
+        self,
+        name: str,
+        shape: tuple[int, ...] = (),
+        dtype: str = "float32",
+        value: float = 0,
     ) -> Any:
         return self.add_variable(
             shape,
@@ -255,15 +258,6 @@ class EmbeddingMetric(keras.metrics.Metric):
             aggregation="only_first_replica",
             name=name,
         )
-
-    def _build(self, vector_shape: Any, label_shape: Any, label_dtype: str) -> None:
-        shape = (self.memory_size, *vector_shape)
-        self._embeddings = self._add_state(shape, "float32", "embeddings")
-        # The widest integers that the backend has: a later batch may need them.
-        if label_dtype == "bool" or keras.backend.is_int_dtype(label_dtype):
-            label_dtype = widest_integer()
-        shape = (self.memory_size, *label_shape)
-        self._labels = self._add_state(shape, label_dtype, "labels")
 
 
 def _uncompiled(function: Any) -> Any:

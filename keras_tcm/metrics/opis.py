@@ -72,6 +72,7 @@ class OPIS(EmbeddingMetric):
     """
 
     worst_value = 1.0
+    direction = "down"
 
     def __init__(
         self,
@@ -99,8 +100,6 @@ class OPIS(EmbeddingMetric):
         self.beta = criteria.beta
         self.epsilon = None if epsilon is None else criteria.epsilon
         self.distance = criteria.distance
-        # Lower is better, for callbacks with mode="auto".
-        self._direction = "down"
 
     def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         """Compute the metric of the samples in memory."""

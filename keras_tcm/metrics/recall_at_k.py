@@ -48,6 +48,7 @@ class RecallAtK(EmbeddingMetric):
     """
 
     worst_value = 0.0
+    direction = "up"
 
     def __init__(
         self,
@@ -59,7 +60,6 @@ class RecallAtK(EmbeddingMetric):
     ) -> None:
         self.k = check_integer("k", k, 1)
         super().__init__(memory_size, relevance, name or f"recall_at_{k}", dtype)
-        self._direction = "up"
 
     def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         """Compute the metric of the samples in memory."""

@@ -5,13 +5,11 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from keras_tcm.distribution import active_replicas
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.losses.partners import use_partners
 from keras_tcm.losses.weighted_sum import WeightedSum
-from keras_tcm.ops.integers import widest_integer
-from keras_tcm.ops.ring_buffer import write_rows
-from keras_tcm.ops.similarity import l2_normalize
+from keras_tcm.ops.integers import as_integer
+from keras_tcm.sample_memory import SampleMemory
 from keras_tcm.validation import check_integer
 
 
@@ -98,17 +96,14 @@ class CrossBatchMemory(keras.Model):
                 "embeddings of shape (batch, dimension). "
                 f"Received: model={model!r}, with output {shape}"
             )
-        label_type = widest_integer()
-        rows = (self.memory_size,)
-        label_shape = rows if label_width is None else (*rows, label_width)
-        self._embeddings = self._state("embeddings", (*rows, shape[1]), "float32")
-        self._labels = self._state("labels", label_shape, label_type)
-        self._weights = self._state("weights", rows, "float32")
-        self._seen = self._state("seen", (), "int32")
-        self._steps = self._state("steps", (), "int32")
+        self._memory = SampleMemory(self.memory_size, self._add_state)
+        label_shape = () if label_width is None else (label_width,)
+        self._memory.build(shape[1], label_shape, has_weights=True)
+        # Training steps so far, as far as they matter.
+        self._warm_steps = self._add_state("warm_steps", (), "int32")
         self.built = True
 
-    def _state(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
+    def _add_state(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
         return self.add_weight(
             shape=shape,
             initializer="zeros",
@@ -168,37 +163,37 @@ class CrossBatchMemory(keras.Model):
 
     def _remembered(self, embeddings: Any, labels: Any, weights: Any) -> Any:
         """What is in memory; of weight 0 where it is empty, or not to be used yet."""
-        expected = tuple(self._embeddings.shape[1:]), tuple(self._labels.shape[1:])
-        found = tuple(embeddings.shape[1:]), tuple(labels.shape[1:])
-        for name, own, other in zip(("y_pred", "y_true"), found, expected, strict=True):
-            if own != other:
+        memory = self._memory
+        for name, rows, variable in (
+            ("y_pred", embeddings, memory.embeddings),
+            ("y_true", labels, memory.labels),
+        ):
+            found, expected = tuple(rows.shape[1:]), tuple(variable.shape[1:])
+            if found != expected:
                 raise ValueError(
-                    f"`{name}` must be as wide as what is remembered, {other}: see "
+                    f"`{name}` must be as wide as what is remembered, {expected}: see "
                     "`label_width` for labels. Received: "
-                    f"{name}.shape=(batch, {', '.join(map(str, own))})"
+                    f"{name}.shape=(batch, {', '.join(map(str, found))})"
                 )
-        is_warm = ops.convert_to_tensor(self._steps) >= self.warmup_steps
-        remembered = ops.convert_to_tensor(self._weights)
+        is_warm = ops.convert_to_tensor(self._warm_steps) >= self.warmup_steps
+        remembered = ops.convert_to_tensor(memory.weights)
         return (
-            ops.convert_to_tensor(self._embeddings),
-            ops.convert_to_tensor(self._labels),
+            ops.convert_to_tensor(memory.embeddings),
+            ops.convert_to_tensor(memory.labels),
             ops.where(is_warm, remembered, ops.zeros_like(remembered)),
         )
 
     def _remember(self, embeddings: Any, labels: Any, sample_weight: Any) -> None:
-        embeddings = ops.stop_gradient(l2_normalize(embeddings))
         shape = (-1,) if self.label_width is None else (-1, self.label_width)
         labels = ops.reshape(ops.convert_to_tensor(labels), shape)
+        embeddings = ops.convert_to_tensor(embeddings)
         weights = ops.ones_like(embeddings[:, 0])
         if sample_weight is not None:
             weights = ops.reshape(ops.convert_to_tensor(sample_weight), (-1,))
-        rows: Any = [embeddings, labels, weights]
-        replicas = active_replicas(embeddings)
-        if replicas is not None:
-            rows, _ = replicas.gather(rows)
-        memory = self._embeddings, self._labels, self._weights
-        write_rows(memory, rows, self._seen)
-        self._steps.assign(ops.convert_to_tensor(self._steps) + 1)
+        self._memory.write(embeddings, labels, weights)
+        # No count of all steps, which an integer may not hold.
+        steps = ops.convert_to_tensor(self._warm_steps) + 1
+        self._warm_steps.assign(ops.minimum(steps, as_integer(self.warmup_steps)))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""

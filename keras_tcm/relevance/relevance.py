@@ -2,8 +2,6 @@
 
 from typing import Any, Self
 
-import keras
-
 
 class Relevance:
     """Base class: tells which pairs of samples are positive, from their labels.
@@ -16,7 +14,7 @@ class Relevance:
 
     Attributes:
         is_symmetric: Whether a pair is positive from both of its ends if it is from
-            one. Gradients of `TCM` take a short cut then.
+            one.
         has_class_labels: Whether labels are classes, or levels of them: numbers that
             are equal or not.
     """
@@ -63,30 +61,3 @@ class Relevance:
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Build the object from its configuration."""
         return cls(**config)
-
-
-def get_relevance(relevance: Any) -> Relevance | None:
-    """Return a `Relevance` for what a user may give.
-
-    Args:
-        relevance: A `Relevance`, a function of two label tensors, the configuration of
-            either, or `None`.
-
-    Returns:
-        The `Relevance`, or `None` for equal labels.
-
-    Raises:
-        TypeError: If it is anything else.
-    """
-    if isinstance(relevance, dict):
-        relevance = keras.saving.deserialize_keras_object(relevance)
-    if relevance is None or isinstance(relevance, Relevance):
-        return relevance
-    if isinstance(relevance, type) or not callable(relevance):
-        raise TypeError(
-            "`relevance` must be a `keras_tcm.relevance.Relevance`, a function of two "
-            f"label tensors, or None. Received: relevance={relevance!r}"
-        )
-    from keras_tcm.relevance.function_relevance import FunctionRelevance
-
-    return FunctionRelevance(relevance)

@@ -503,3 +503,42 @@ def test_wrong_argument(loss, options, argument):
         (ValueError, TypeError), match=rf"(?s)`{argument}`.*Received: {argument}="
     ):
         loss(**options)
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [
+        (losses.TCM, "tcm"),
+        (losses.MultiSimilarity, "multi_similarity"),
+        (losses.SmoothAP, "smooth_ap"),
+        (losses.RecallAtK, "recall_at_k"),
+        (losses.SupervisedContrastive, "supervised_contrastive"),
+        (losses.Contrastive, "contrastive"),
+        (losses.TripletMargin, "triplet_margin"),
+        (losses.ArcFace, "arc_face"),
+        (losses.CosFace, "cos_face"),
+        (losses.NormalizedSoftmax, "normalized_softmax"),
+        (losses.ProxyAnchor, "proxy_anchor"),
+    ],
+)
+class TestOptions:
+    """The arguments that the base classes share."""
+
+    def test_default_name(self, loss, name):
+        assert [loss().name, loss().name] == [name, name]
+        assert loss(name=None).name == name
+        assert loss(name="other").name == "other"
+
+    def test_all_come_back(self, loss, name):
+        options = {"reduction": "sum", "name": "n", "dtype": "float64", "gather": False}
+        if issubclass(loss, losses.PairwiseLoss):
+            options["block_size"] = 3
+        config = loss(**options).get_config()
+        assert options.items() <= config.items()
+        assert loss.from_config(config).get_config() == config
+
+    def test_unknown_argument(self, loss, name):
+        with pytest.raises(TypeError, match="'blocksize'"):
+            loss(blocksize=3)
+        with pytest.raises(TypeError, match="'margins'"):
+            loss(margins=0.3, reduction="sum")

@@ -108,12 +108,13 @@ class TestAutomaticBlocks:
         monkeypatch.setattr(map_anchors, "_MAX_MATRIX", 64)
         monkeypatch.setattr(map_anchors, "_MAX_KEPT", 150)
         monkeypatch.setattr(map_anchors, "_BLOCK", 33)
+        monkeypatch.setattr(map_anchors, "_BLOCK_ANEW", 33)
         used = []
         original = map_anchors._map_blocks
 
-        def map_blocks(function, vectors, inputs, blocks):
-            used.append((blocks.size, blocks.are_kept))
-            return original(function, vectors, inputs, blocks)
+        def map_blocks(function, anchors, partners, inputs, size, are_kept):
+            used.append((size, are_kept))
+            return original(function, anchors, partners, inputs, size, are_kept)
 
         monkeypatch.setattr(map_anchors, "_map_blocks", map_blocks)
         return used
@@ -159,6 +160,49 @@ class TestAutomaticBlocks:
     def test_small_batches_in_one_matrix(self, small_limits):
         losses.TCM()(np.zeros(8), np.ones((8, 2)))
         assert small_limits == []
+
+
+class TestTwoProducts:
+    """Where the anchors are the partners, value and gradient take no third product."""
+
+    @pytest.mark.parametrize("num", [96, 130, 161])
+    def test_number(self, num):
+        if keras.backend.backend() != "jax":
+            pytest.skip("reads the program that JAX makes")
+        import jax
+
+        x, y, _ = batch(num=num, dim=8, num_classes=20)
+        for loss in (
+            losses.TCM(),
+            losses.MultiSimilarity() + losses.TCM(),
+            losses.Contrastive() + losses.TripletMargin(mining="batch_hard"),
+        ):
+            program = jax.make_jaxpr(
+                jax.value_and_grad(lambda x, loss=loss: loss(y, x))
+            )
+            assert str(program(x)).count("dot_general[") == 2
+
+    @pytest.mark.parametrize("name", ["tcm", "multi-similarity", "contrastive"])
+    def test_compiled(self, value_and_grad, name):
+        """From a batch of 129 on, what is compiled is in blocks that are kept."""
+        loss, _, options = LOSSES[name]
+        x, y, w = batch(num=131, num_classes=40)
+
+        def total(**block):
+            one_sided = losses.TCM(0.7, 0.2, relevance=older, **block)
+            return loss(**block, **options) + 0.5 * one_sided
+
+        jit = keras.backend.backend() != "torch"
+        value, gradient = value_and_grad(total(block_size=50), y, x, w)
+        for _ in range(2):
+            compiled = value_and_grad(total(), y, x, w, jit=jit)
+            assert compiled[0] == pytest.approx(value, rel=1e-5)
+            np.testing.assert_allclose(compiled[1], gradient, rtol=1e-4, atol=1e-6)
+
+
+def older(labels, others):
+    """Positive from one end only."""
+    return labels[:, None] <= others[None, :]
 
 
 class TestLimits:

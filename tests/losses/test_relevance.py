@@ -112,7 +112,7 @@ def test_shared_labels_are_not_transitive(value_and_grad, dtype, block_size):
 
 @pytest.mark.parametrize("block_size", [None, 3])
 def test_one_sided_relevance(value_and_grad, block_size):
-    """A pair may be positive from one end only: no short cut for the gradient."""
+    """A pair may be positive from one end only."""
     matrix = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]])
     relevance = ClassRelevance(matrix)
     assert not relevance.is_symmetric

@@ -174,6 +174,32 @@ def test_sum_of_cosine_losses():
     assert float(total(LABELS, cosines)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_values_of_the_terms():
+    total = circle() + 0.5 * multi_similarity() + 3 * tcm() + losses.ArcFace()
+    cosines = np.clip(X, -0.9, 0.9)
+    values = total.values(LABELS, cosines, WEIGHTS)
+    expected = [
+        float(term(LABELS, cosines, WEIGHTS))
+        for term in (circle(), multi_similarity(), tcm(), losses.ArcFace())
+    ]
+    assert [float(value) for value in values] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_pass_checks_its_arguments_once(monkeypatch):
+    calls = []
+    original = losses.EmbeddingLoss.standardize
+
+    def standardize(self, *args):
+        calls.append(self.name)
+        return original(self, *args)
+
+    monkeypatch.setattr(losses.EmbeddingLoss, "standardize", standardize)
+    (multi_similarity() + tcm() + losses.Contrastive())(LABELS, X)
+    assert calls == ["multi_similarity"]
+    (multi_similarity() + tcm())(LABELS, X, WEIGHTS)
+    assert calls == ["multi_similarity"] * 2
+
+
 def test_numpy_factors():
     for factor in (np.float32(0.5), np.float64(0.5), np.int64(2)):
         total = tcm() * factor

@@ -52,6 +52,28 @@ def test_past_its_size_the_memory_holds_the_most_recent(batch_size, see_all_step
 
 
 @pytest.mark.filterwarnings("ignore:.*has seen:UserWarning")
+@pytest.mark.parametrize("batch_size", [1, 7, 20, 33])
+def test_no_counter_grows_with_the_stream(batch_size):
+    """One that does loses its place in the memory after 2^31 samples."""
+    x, y = samples(120)
+    metric = RecallAtK(memory_size=20)
+    for start in range(0, len(x), batch_size):
+        stop = min(start + batch_size, len(x))
+        metric.update_state(y[start:stop], x[start:stop])
+        counters = [
+            int(keras.ops.convert_to_numpy(variable))
+            for variable in metric.variables
+            if variable.shape == () and keras.backend.is_int_dtype(variable.dtype)
+        ]
+        assert len(counters) == 1
+        assert max(counters) <= 2 * 20
+        kept = slice(max(stop - 20, 0), stop)
+        if len(np.unique(y[kept])) < len(y[kept]):
+            expected = oracles.retrieval(x[kept], y[kept], ks=(1,))[0][1]
+            assert float(metric.result()) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*has seen:UserWarning")
 def test_evaluate_past_the_memory():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(8)])

@@ -36,6 +36,11 @@ def batches(num, size):
     return [slice(start, min(start + size, num)) for start in range(0, num, size)]
 
 
+def written(trainer):
+    """Samples written to the memory, less whole turns."""
+    return int(trainer._memory._written) % trainer.memory_size
+
+
 # ----------------------------------------------------- against the definition, frozen
 
 
@@ -210,8 +215,8 @@ def test_fit_validate_save_and_go_on(jit, tmp_path):
     np.testing.assert_allclose(
         trainer.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6
     )
-    assert int(trainer._seen) == 4 * 70
-    assert int(trainer._steps) == 4 * 5
+    assert written(trainer) == 4 * 70 % 32
+    assert trainer._memory.count == 32
 
     path = tmp_path / "trainer.keras"
     trainer.save(path)
@@ -220,12 +225,33 @@ def test_fit_validate_save_and_go_on(jit, tmp_path):
         np.testing.assert_array_equal(
             keras.ops.convert_to_numpy(own), keras.ops.convert_to_numpy(other)
         )
-    assert np.abs(keras.ops.convert_to_numpy(loaded._embeddings)).sum() > 0
+    assert np.abs(keras.ops.convert_to_numpy(loaded._memory.embeddings)).sum() > 0
     again = [
         one.train_on_batch(x[:16], y[:16], return_dict=True)["loss"]
         for one in (trainer, loaded)
     ]
     assert again[0] == pytest.approx(again[1], rel=1e-5)
+
+
+def test_no_counter_grows_with_the_steps():
+    """One that does stops the training after 2^31 samples, or loses its place."""
+    x, y = samples(15)
+    trainer = CrossBatchMemory(encoder(trainable=False), 10, warmup_steps=3)
+    trainer.compile(keras.optimizers.SGD(0.0), losses.TCM(0.6, 0.1), jit_compile=FAST)
+    for turn in range(14):
+        trainer.train_on_batch(x[:7], y[:7])
+        integers = [
+            keras.ops.convert_to_numpy(variable)
+            for variable in trainer.non_trainable_variables
+            if keras.backend.is_int_dtype(variable.dtype)
+        ]
+        counters = [int(variable) for variable in integers if variable.ndim == 0]
+        assert len(counters) == 2
+        assert max(counters) <= 2 * 10
+        (remembered,) = [variable for variable in integers if variable.ndim == 1]
+        # Two batches have more samples than the memory; the newer one is all in it.
+        expected = np.r_[y[:7], y[4:7]] if turn else np.r_[y[:7], [0] * 3]
+        np.testing.assert_array_equal(np.sort(remembered), np.sort(expected))
 
 
 def test_config():
@@ -248,7 +274,7 @@ def test_beside_a_loss_on_cosines():
     y_true = {"cosines": y, "embedding": y}
     history = trainer.fit(x, y_true, batch_size=16, epochs=3, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
-    assert int(trainer._seen) == 180
+    assert written(trainer) == 180 % 32
     trainer.compile("adam", loss={"cosines": losses.ArcFace() + losses.TCM()})
     with pytest.raises(ValueError, match=r"losses on 'embedding'.*'cosines'"):
         trainer.train_on_batch(x, y_true)
@@ -283,8 +309,8 @@ def test_mixed_precision(policy):
     finally:
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(history["loss"]).all()
-    assert keras.ops.dtype(trainer._embeddings) == "float32"
-    labels = keras.ops.convert_to_numpy(trainer._labels)
+    assert keras.ops.dtype(trainer._memory.embeddings) == "float32"
+    labels = keras.ops.convert_to_numpy(trainer._memory.labels)
     np.testing.assert_array_equal(np.unique(labels), np.unique(y + 2**24))
 
 
@@ -307,7 +333,7 @@ def test_sequential_model():
     trainer.compile("sgd", loss=losses.TCM())
     x, y = samples(8)
     trainer.fit(x, y, verbose=0)
-    remembered = keras.ops.convert_to_numpy(trainer._labels)
+    remembered = keras.ops.convert_to_numpy(trainer._memory.labels)
     np.testing.assert_array_equal(np.sort(remembered), np.sort(y))
     with pytest.raises(ValueError, match=r"`model` must be a functional or built"):
         CrossBatchMemory(keras.Sequential([keras.layers.Dense(4)]), memory_size=8)

@@ -8,24 +8,24 @@ import keras
 
 
 def scan(
-    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, num_outputs: int
+    step: Callable[[Any], tuple[Any, Any]], total: Any, xs: Any, num_outputs: int
 ) -> Any:
     """Loop over the leading axis of some tensors.
 
-    Unlike `keras.ops.scan`, outputs may have another shape than the carry. It is not
-    differentiable.
+    Unlike `keras.ops.scan`, outputs may have another shape than what is carried on,
+    which is a sum, in place where the backend can. It is not differentiable.
 
     Args:
-        step: Function of the carry and a tuple of slices that returns the next carry
-            and a tuple of outputs.
-        carry: First carry.
+        step: Function of a tuple of slices that returns what to add to the total, and a
+            tuple of outputs.
+        total: Tensor to start from, which is not to be used any more.
         xs: Tuple of tensors with leading axes of the same length.
-        num_outputs: Number of outputs, all of the dtype of the carry.
+        num_outputs: Number of outputs, all of the dtype of the total.
 
     Returns:
-        The last carry and a tuple of the stacked outputs.
+        The total and a tuple of the stacked outputs.
     """
-    return _backend().scan(step, carry, xs, num_outputs)
+    return _backend().scan(step, total, xs, num_outputs)
 
 
 def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:

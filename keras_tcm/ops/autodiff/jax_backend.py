@@ -7,10 +7,15 @@ import jax
 
 
 def scan(
-    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, num_outputs: int
+    step: Callable[[Any], tuple[Any, Any]], total: Any, xs: Any, num_outputs: int
 ) -> Any:
     """Loop over the leading axis of some tensors."""
-    return jax.lax.scan(step, carry, xs)
+
+    def add(total: Any, x: Any) -> tuple[Any, Any]:
+        increment, outputs = step(x)
+        return total + increment, outputs
+
+    return jax.lax.scan(add, total, xs)
 
 
 def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:

@@ -7,21 +7,22 @@ import tensorflow as tf
 
 
 def scan(
-    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, num_outputs: int
+    step: Callable[[Any], tuple[Any, Any]], total: Any, xs: Any, num_outputs: int
 ) -> Any:
     """Loop over the leading axis of some tensors."""
     length = tf.shape(xs[0])[0]
-    arrays = tuple(tf.TensorArray(carry.dtype, size=length) for _ in range(num_outputs))
+    arrays = tuple(tf.TensorArray(total.dtype, size=length) for _ in range(num_outputs))
 
-    def body(i: Any, carry: Any, arrays: Any) -> tuple[Any, Any, Any]:
-        carry, outputs = step(carry, tuple(x[i] for x in xs))
+    def body(i: Any, total: Any, arrays: Any) -> tuple[Any, Any, Any]:
+        increment, outputs = step(tuple(x[i] for x in xs))
         written = zip(arrays, outputs, strict=True)
-        return i + 1, carry, tuple(array.write(i, output) for array, output in written)
+        arrays = tuple(array.write(i, output) for array, output in written)
+        return i + 1, total + increment, arrays
 
-    _, carry, arrays = tf.while_loop(
-        lambda i, *_: i < length, body, (tf.constant(0), carry, arrays)
+    _, total, arrays = tf.while_loop(
+        lambda i, *_: i < length, body, (tf.constant(0), total, arrays)
     )
-    return carry, tuple(array.stack() for array in arrays)
+    return total, tuple(array.stack() for array in arrays)
 
 
 def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:

@@ -7,19 +7,20 @@ import torch
 
 
 def scan(
-    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, num_outputs: int
+    step: Callable[[Any], tuple[Any, Any]], total: Any, xs: Any, num_outputs: int
 ) -> Any:
     """Loop over the leading axis of some tensors."""
     stacks: list[torch.Tensor] = []
     for i, slices in enumerate(zip(*xs, strict=True)):
-        carry, outputs = step(carry, slices)
+        increment, outputs = step(slices)
+        total += increment
         if not stacks:
             stacks = [
                 output.new_empty((len(xs[0]), *output.shape)) for output in outputs
             ]
         for stack, output in zip(stacks, outputs, strict=True):
             stack[i] = output
-    return carry, tuple(stacks)
+    return total, tuple(stacks)
 
 
 def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:
