@@ -96,7 +96,7 @@ def evaluate_embeddings(
     Args:
         embeddings: Vectors of any norm, shape `(n, d)`: array, backend tensor,
             `numpy.memmap`, or a list of paths of `.npy` files, whose rows follow each
-            other (both read in blocks). L2-normalised inside; a zero vector has cosine
+            other (both read in chunks). L2-normalised inside; a zero vector has cosine
             similarity 0 to all.
         labels: One label per sample, shape `(n,)`; integers, strings or any other
             hashable objects. With `relevance`: see above. With a list of files as

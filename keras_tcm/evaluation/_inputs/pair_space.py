@@ -259,7 +259,7 @@ def find_queries(vectors: list[Any], codes: list[np.ndarray]) -> np.ndarray:
 
     Where several are equal, the first query is the first of them, and so on: no sample
     of the gallery is two queries. The time is linear, and vectors in files are read in
-    blocks.
+    chunks.
 
     Args:
         vectors: Embeddings of the queries and of the gallery, as `check_embeddings`
