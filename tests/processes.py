@@ -29,7 +29,13 @@ def start(*arguments, **environment):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_hear_interrupts if os.name == "posix" else None,
     )
+
+
+def _hear_interrupts():
+    """Undo what a shell does to what runs in the background, such as all the tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(process, code=0):
