@@ -62,14 +62,14 @@ browser:
 test: $(VENV)/.stamp browser ## Run all tests on TensorFlow, JAX and PyTorch
 	@set -e; set -- "slow or not slow"; for backend in $(BACKENDS); do \
 		echo "== tests, KERAS_BACKEND=$$backend"; \
-		$(TEST_ENV) KERAS_BACKEND=$$backend $(BIN)/pytest -n $(WORKERS) -m "$$1"; \
+		$(TEST_ENV) KERAS_BACKEND=$$backend $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "$$1"; \
 		set -- "not backend_free"; \
 	done
 
 .PHONY: check
 check: lint types ## Run the linters and the fast tests on one backend (BACKEND=jax)
 	@echo "== fast tests, KERAS_BACKEND=$(BACKEND)"
-	@$(TEST_ENV) KERAS_BACKEND=$(BACKEND) $(BIN)/pytest -n $(WORKERS) -m "not slow"
+	@$(TEST_ENV) KERAS_BACKEND=$(BACKEND) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 .PHONY: lint
 lint: $(VENV)/.stamp ## Run ruff: rules and format

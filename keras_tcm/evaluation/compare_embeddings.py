@@ -58,6 +58,9 @@ def compare_embeddings(
     With 60 classes or more, simulated intervals held the expected change in 88% to 96%
     of the cases, with 200 in 93.5% to 96%; with 20 only in 83% to 93%.
 
+    What one of the models raises has its name in front of the message, or in a note
+    where the error is made of more than a message.
+
     Args:
         first: Embeddings of the first model, shape `(n, d)`.
         second: Embeddings of the second, shape `(n, e)`; `e` may differ from `d`.
@@ -83,9 +86,6 @@ def compare_embeddings(
         TypeError: If an argument has the wrong type.
         ValueError: If shapes do not match, an argument is out of range, or a model
             cannot be evaluated; then it is a `keras_tcm.evaluation.UndefinedError`.
-
-        What one of the models raises has its name in front of the message, or in a note
-        where the error is made of more than a message.
 
     Example:
 

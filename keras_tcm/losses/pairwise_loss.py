@@ -30,10 +30,7 @@ class PairwiseLoss(EmbeddingLoss):
             of 4,097 on.
         relevance: What makes a pair positive: a `keras_tcm.relevance.Relevance`, or a
             function of two label tensors. Defaults to `None`: equal labels.
-        reduction: See `EmbeddingLoss`. Defaults to `"sum_over_batch_size"`.
-        name: Name of the loss. Defaults to the class name in snake case.
-        dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
-        gather: See `EmbeddingLoss`. Defaults to `True`.
+        **options: `reduction`, `name`, `dtype` and `gather`: see `EmbeddingLoss`.
 
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`, or what `relevance`

@@ -12,17 +12,12 @@ import sys
 import threading
 import urllib.parse
 
-import keras
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        keras.backend.backend() != "tensorflow",
-        reason="the site is the same under every backend: built once, under TensorFlow",
-    ),
     pytest.mark.skipif(
         not importlib.util.find_spec("mkdocs"), reason="mkdocs is not installed"
     ),

@@ -4,18 +4,12 @@ import dataclasses
 import math
 import re
 
-import keras
 import numpy as np
 import oracles
 import pytest
 from pages import HOSTILE_NAMES, LABELS, NAMES, X, evaluate
 
 from keras_tcm.evaluation import ErrorRates
-
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="the page does not depend on the backend: in the browser on TensorFlow only",
-)
 
 COLUMNS = ["Class", "Samples", "FAR", "FRR", "Utility", "Share of OPIS"]
 # Names in the order of the evaluation, which is that of the classes in the page.
