@@ -6,7 +6,7 @@ blocks, no care for what has no pair. One command measures all backends:
 
     python benchmarks/bench_autodiff.py
 
-`LARGEST=16384` in the environment goes on to batches beyond 4,096.
+`SMALLEST=2048` and `LARGEST=16384` in the environment choose other batches.
 """
 
 import os
@@ -23,7 +23,7 @@ Formula = Callable[[Any, Any, Any], Any]
 def measure(is_quick: bool) -> Iterator[Measurement]:
     """Yield all measurements."""
     largest = 64 if is_quick else int(os.environ.get("LARGEST", 4096))
-    batch = min(largest, 128)
+    batch = min(largest, int(os.environ.get("SMALLEST", 128)))
     while batch <= largest:
         yield from against_plain(batch, is_quick)
         batch *= 2

@@ -15,7 +15,7 @@ from keras_tcm.ops.tracing import is_traced
 # smaller as well.
 _MAX_MATRIX = 2**21
 _MAX_KEPT = 2**24
-_BLOCK = 2**20
+_BLOCK = 2**19
 _BLOCK_ANEW = 2**18
 # The first of them for a Gram matrix that XLA may compile: without a loop over blocks,
 # whose results it keeps, it would compute the gradient anew for the transpose, and that
