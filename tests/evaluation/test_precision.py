@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation._walk.precision import ProcessSetting, full_precision
+from keras_tcm.evaluation.precision import ProcessSetting, full_precision
 
 BACKEND = keras.backend.backend()
 

@@ -23,10 +23,10 @@ from keras_tcm.evaluation._inputs.pair_space import PairSpace, class_sizes
 from keras_tcm.evaluation._inputs.samples import to_tensor
 from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks
 from keras_tcm.evaluation._walk.plan import Plan
-from keras_tcm.evaluation._walk.precision import full_precision
 from keras_tcm.evaluation._walk.tile_walk import similarities
 from keras_tcm.evaluation.criteria import Criteria
 from keras_tcm.evaluation.distances import NUM_STEPS, Histogram, to_steps
+from keras_tcm.evaluation.precision import full_precision
 
 _PILOT_ROWS = 1024
 

@@ -18,10 +18,10 @@ from keras_tcm.evaluation._inputs.samples import (
 )
 from keras_tcm.evaluation._walk.pair_walk import walk_pairs
 from keras_tcm.evaluation._walk.plan import Plan
-from keras_tcm.evaluation._walk.precision import full_precision
 from keras_tcm.evaluation._walk.tally import Tally
 from keras_tcm.evaluation.distances import NUM_STEPS, Histogram, to_steps
 from keras_tcm.evaluation.errors import UndefinedError
+from keras_tcm.evaluation.precision import full_precision
 from keras_tcm.relevance import Relevance
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import keras
 
-from keras_tcm.evaluation._walk.precision import ProcessSetting
+from keras_tcm.evaluation.precision import ProcessSetting
 
 # How often Dask counts a part anew that failed, say for want of a file system. Workers
 # that died are another matter: see `distributed.scheduler.allowed-failures`.

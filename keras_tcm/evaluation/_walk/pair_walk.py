@@ -11,9 +11,9 @@ from keras_tcm.evaluation._inputs.samples import Samples, TensorRows
 from keras_tcm.evaluation._walk.executors import local_executor
 from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks, PositiveLists
 from keras_tcm.evaluation._walk.plan import Plan
-from keras_tcm.evaluation._walk.precision import full_precision
 from keras_tcm.evaluation._walk.tally import Tally
 from keras_tcm.evaluation._walk.tile_walk import TileWalk
+from keras_tcm.evaluation.precision import full_precision
 
 # Side of a tile when the caller does not say: 16 MiB of similarities.
 _TILE_SIDE = 2048
