@@ -64,9 +64,8 @@ def evaluate_embeddings(
     Similarities are computed in float32: cosine distances closer than 1e-6 count as
     equal. Every pair is counted; from some ten million pairs on, the classes' FARs
     are read off fine bins, with a standard error below 4e-5, but at `at_thresholds`
-    they too are exact. Numba (the `fast` extra) counts large sets about 1.5 times as
-    fast. A threshold accepts a distance equal to it, and a negative as near as a
-    positive ranks before it.
+    they too are exact. A threshold accepts a distance equal to it, and a negative as
+    near as a positive ranks before it.
 
     Which pairs count for a class depends on `relevance`; global rates count every pair
     once.
