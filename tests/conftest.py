@@ -31,7 +31,6 @@ BACKEND_FREE = (
     "data/test_images.py",
     "datasets",
     "docs/test_site.py",
-    "evaluation/test_compare_embeddings.py",
     "evaluation/test_rates_at.py::TestSample::test_estimates_and_their_errors",
     "evaluation/test_sampled_evaluation.py::test_estimates_are_unbiased_and_errors_hold",
     "report",

@@ -150,7 +150,6 @@ def load(
         FileNotFoundError: If the folder, a list or a listed image is missing.
         ValueError: If `data_dir` is `None`, the annotations are damaged, or the
             counts differ.
-        ImportError: If there are annotations and SciPy is not installed.
     """
     return _SET.load(data_dir, check_counts)
 
@@ -168,7 +167,6 @@ def class_names(data_dir: str | os.PathLike[str] | None = None) -> tuple[str, ..
     Raises:
         FileNotFoundError: If the folder or a list is missing.
         ValueError: If `data_dir` is `None`, or the annotations are damaged.
-        ImportError: If there are annotations and SciPy is not installed.
     """
     folder, train, test = _SET.find(data_dir)
     ids = class_ids(train, test)

@@ -19,7 +19,6 @@ def read_annotations(file: Path, path_field: str, image_folder: str) -> Images:
         The images in the order of the file; the ids of their classes are integers.
 
     Raises:
-        ImportError: If SciPy is not installed.
         ValueError: If the file is damaged or has something else in it.
     """
     annotations = _load(file, "annotations").ravel()
@@ -51,20 +50,15 @@ def read_class_names(file: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ImportError: If SciPy is not installed.
         ValueError: If the file is damaged or has something else in it.
     """
     return [str(_item(name)) for name in _load(file, "class_names").ravel()]
 
 
 def _load(file: Path, variable: str) -> Any:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise ImportError(
-            "The annotations of the Stanford Cars are MATLAB files, which SciPy reads. "
-            "Install it with `pip install scipy`."
-        ) from error
+    # Not at the top: who loads another data set need not wait for SciPy.
+    from scipy.io import loadmat
+
     with open(file, "rb") as stream:
         try:
             return loadmat(stream, variable_names=[variable])[variable]

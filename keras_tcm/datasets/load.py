@@ -64,8 +64,7 @@ def load(
             it holds is damaged or not the whole data set.
         FileNotFoundError: If `data_dir` does not hold the data set, or not all of its
             images. The message says what it must look like and where it comes from.
-        ImportError: If what draws or reads the data is not installed: matplotlib for
-            what is drawn, SciPy for some forms of `"cars196"`.
+        ImportError: If matplotlib is not installed, for data that are drawn.
 
     Example:
 

@@ -189,7 +189,13 @@ class Evaluation:
 
         Returns:
             The thresholds of `error_rates`, shape `(R,)`, and the utility of each class
-            there, shape `(C, R)`.
+            there, shape `(C, R)`, in [0, 1].
+
+        Example:
+
+        >>> thresholds, utility = result.utility_curves()
+        >>> utility.shape == (len(result.classes), len(thresholds))
+        True
         """
         return self.error_rates.thresholds, self.error_rates.utility(self.beta)
 

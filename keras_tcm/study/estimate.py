@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from keras_tcm.evaluation import CONFIDENCE, Estimate
 
@@ -17,6 +16,9 @@ def mean_estimate(values: Sequence[float]) -> Estimate:
     Returns:
         Their mean with its 95% interval by Student's t distribution.
     """
+    # Not at the top: a command that needs no interval need not wait for SciPy.
+    from scipy import stats
+
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, None)
