@@ -10,11 +10,7 @@ import keras
 
 from keras_tcm.callbacks.same_rows import check_same_rows
 from keras_tcm.callbacks.tensorboard_figures import TensorBoardFigures
-from keras_tcm.evaluation import (
-    Evaluation,
-    UndefinedError,
-    evaluate_embeddings,
-)
+from keras_tcm.evaluation import Evaluation, UndefinedError, evaluate_embeddings
 from keras_tcm.validation import (
     check_choice,
     check_integer,

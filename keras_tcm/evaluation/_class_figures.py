@@ -85,13 +85,18 @@ class ClassFigures:
         # The queries come class by class.
         classes = np.repeat(np.arange(len(counts.class_counts)), counts.class_counts)
         points = evaluation.operating_points
-        known = [point for point in points[len(_FAR_TARGETS) :] if point.resolved]
-        frr = np.stack([point.per_class_frr for point in known], axis=1)
-        far = np.stack([point.per_class_far for point in known], axis=1)
-        accepted_negatives = far * counts.num_negatives[:, None]
+        known = [
+            number
+            for number, point in enumerate(points)
+            if number >= len(_FAR_TARGETS) and point.resolved
+        ]
+        # The thresholds of the calibration range come before the operating points.
+        places = criteria.num_thresholds + np.array(known)
+        accepted_negatives = counts.negatives_accepted[:, places]
+        accepted_positives = counts.positives_accepted[:, places]
         # Without a gallery, both ends of a pair count.
         ends = counts.num_negative_pairs * space.times_met
-        accepted_ends = ends * np.array([point.far for point in known])
+        accepted_ends = ends * np.array([points[number].far for number in known])
         return cls(
             evaluation=dataclasses.replace(
                 evaluation, operating_points=points[: len(_FAR_TARGETS)]
@@ -100,7 +105,7 @@ class ClassFigures:
             average_precision=np.bincount(classes, counts.average_precision),
             num_positives=counts.num_positives,
             num_negatives=counts.num_negatives,
-            rejected_positives=frr * counts.num_positives[:, None],
+            rejected_positives=counts.num_positives[:, None] - accepted_positives,
             accepted_negatives=accepted_negatives,
             other_negatives=ends - int(counts.num_negatives.sum()),
             accepted_others=accepted_ends - accepted_negatives.sum(axis=0),
