@@ -22,6 +22,7 @@ from keras_tcm import visualization as visualization
 from keras_tcm.evaluation import Evaluation as Evaluation
 from keras_tcm.evaluation import compare_embeddings as compare_embeddings
 from keras_tcm.evaluation import evaluate_embeddings as evaluate_embeddings
+from keras_tcm.losses.auto_tcm import AutoTCM as AutoTCM
 from keras_tcm.losses.tcm import TCM as TCM
 from keras_tcm.metrics.opis import OPIS as OPIS
 

@@ -20,6 +20,14 @@ def backend_of_started_keras() -> str | None:
     return None if config is None else config.backend()
 
 
+def computes_shapes_only() -> bool:
+    """Whether Keras calls with made-up values, to see shapes."""
+    # Not before Keras is imported: see `backend_of_started_keras`.
+    from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+
+    return in_symbolic_scope()
+
+
 def set_direction(metric: Any, direction: str) -> None:
     """Tell `monitor` with `mode="auto"` which way a metric gets better.
 

@@ -1,6 +1,7 @@
 """Losses on embeddings, and on the cosines of `layers.CosineClassifier`."""
 
 from keras_tcm.losses.arc_face import ArcFace as ArcFace
+from keras_tcm.losses.auto_tcm import AutoTCM as AutoTCM
 from keras_tcm.losses.contrastive import Contrastive as Contrastive
 from keras_tcm.losses.cos_face import CosFace as CosFace
 from keras_tcm.losses.embedding_loss import EmbeddingLoss as EmbeddingLoss

@@ -7,17 +7,19 @@ from keras import ops
 
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.ops.pairs import Pairs
+from keras_tcm.ops.similarity import BEYOND
 from keras_tcm.validation import check_number
 
 
 def hard_pairs(
-    pairs: Pairs, positive_margin: float, negative_margin: float
+    pairs: Pairs, positive_margin: Any, negative_margin: Any
 ) -> tuple[Any, Any, Any, Any]:
     """What the hard pairs of each anchor add up to.
 
     Args:
         pairs: The pairs.
-        positive_margin: Positive pairs with a similarity up to it are hard.
+        positive_margin: Positive pairs with a similarity up to it are hard. A number
+            or a scalar, like the other one.
         negative_margin: Negative pairs with a similarity from it on are hard.
 
     Returns:
@@ -28,8 +30,9 @@ def hard_pairs(
     similarities = pairs.similarities
     # Rounding can put a similarity just outside [-1, 1]; with a margin of -1 or 1
     # such a pair must still count as hard.
-    highest = float("inf") if positive_margin == 1 else positive_margin
-    lowest = float("-inf") if negative_margin == -1 else negative_margin
+    is_fixed = isinstance(positive_margin, float)
+    highest = BEYOND if is_fixed and positive_margin == 1 else positive_margin
+    lowest = -BEYOND if is_fixed and negative_margin == -1 else negative_margin
     none = ops.zeros_like(similarities)
     positive = ops.where(similarities <= highest, pairs.positive, none)
     negative = ops.where(similarities >= lowest, pairs.negative, none)

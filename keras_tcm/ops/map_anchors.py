@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_tcm.ops.autodiff import pullback, scan
+from keras_tcm.ops.autodiff import pullback, scan, upstream_gradient
 from keras_tcm.ops.integers import as_integer
 from keras_tcm.ops.tracing import is_traced
 
@@ -95,7 +95,7 @@ def gram_matrix(x: Any) -> Any:
     @ops.custom_gradient
     def product(x: Any) -> tuple[Any, Callable[..., Any]]:
         def gradient(*args: Any, upstream: Any = None) -> Any:
-            return _gram_gradient(_upstream(args, upstream), x)
+            return _gram_gradient(upstream_gradient(args, upstream), x)
 
         return ops.matmul(x, ops.transpose(x)), gradient
 
@@ -105,11 +105,6 @@ def gram_matrix(x: Any) -> Any:
 def _gram_gradient(slopes: Any, x: Any) -> Any:
     """Gradient of the rows from that of their inner products, `(G + G^T) x`."""
     return ops.matmul(slopes + ops.transpose(slopes), x)
-
-
-def _upstream(args: tuple[Any, ...], upstream: Any) -> Any:
-    """The upstream gradient, which the backends pass in different ways."""
-    return args[0] if upstream is None else upstream
 
 
 def _map_blocks(
@@ -166,7 +161,7 @@ def _map_blocks(
         )
 
         def gradient(*args: Any, upstream: Any = None) -> Any:
-            upstream = split(_upstream(args, upstream))
+            upstream = split(upstream_gradient(args, upstream))
             upstream = ops.where(is_anchor, upstream, 0.0)
             # Either the similarities themselves or what they are computed from.
             sources = kept[0] if are_kept else anchor_blocks

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from keras_tcm._keras_internals import computes_shapes_only
+
 
 def is_traced(tensor: Any) -> bool:
     """Tell a tensor inside a compiled or symbolic function from one with a value."""
@@ -21,5 +23,10 @@ def is_traced(tensor: Any) -> bool:
     if backend == "torch":
         import torch
 
-        return tensor.device.type == "meta" or torch.compiler.is_compiling()
+        return (
+            tensor.device.type == "meta"
+            or torch.compiler.is_compiling()
+            # Where an operation fails without values, Keras makes some up.
+            or computes_shapes_only()
+        )
     return False

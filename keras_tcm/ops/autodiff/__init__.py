@@ -33,5 +33,25 @@ def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:
     return _backend().pullback(function, x, upstream)
 
 
+def gradients(
+    function: Callable[[Any], tuple[Any, ...]], x: Any
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Values of several functions that share work, and the gradient of each.
+
+    Args:
+        function: Function of a tensor that returns scalars.
+        x: The tensor.
+
+    Returns:
+        The scalars, and as many tensors like `x`.
+    """
+    return _backend().gradients(function, x)
+
+
+def upstream_gradient(args: tuple[Any, ...], upstream: Any) -> Any:
+    """What a gradient of `keras.ops.custom_gradient` gets, in one way or another."""
+    return args[0] if upstream is None else upstream
+
+
 def _backend() -> Any:
     return importlib.import_module(f"{__name__}.{keras.backend.backend()}_backend")

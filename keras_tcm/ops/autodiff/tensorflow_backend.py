@@ -31,3 +31,16 @@ def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:
         tape.watch(x)
         value = function(x)
     return tape.gradient(value, x, upstream)
+
+
+def gradients(
+    function: Callable[[Any], tuple[Any, ...]], x: Any
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Values of several functions that share work, and the gradient of each."""
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        values = function(x)
+    zero = tf.UnconnectedGradients.ZERO
+    return values, tuple(
+        tape.gradient(value, x, unconnected_gradients=zero) for value in values
+    )

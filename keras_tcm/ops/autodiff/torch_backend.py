@@ -29,3 +29,19 @@ def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:
         x = x.detach().requires_grad_(True)
         value = function(x)
     return torch.autograd.grad(value, x, upstream)[0]
+
+
+def gradients(
+    function: Callable[[Any], tuple[Any, ...]], x: Any
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Values of several functions that share work, and the gradient of each."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        values = function(x)
+    found = tuple(
+        torch.autograd.grad(
+            value, x, retain_graph=True, allow_unused=True, materialize_grads=True
+        )[0]
+        for value in values
+    )
+    return tuple(value.detach() for value in values), found
