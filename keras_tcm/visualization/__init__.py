@@ -1,5 +1,6 @@
 """Figures (matplotlib)."""
 
+from keras_tcm.visualization.auto_tcm import plot_auto_tcm as plot_auto_tcm
 from keras_tcm.visualization.circle import plot_circle as plot_circle
 from keras_tcm.visualization.class_thresholds import (
     plot_class_thresholds as plot_class_thresholds,
