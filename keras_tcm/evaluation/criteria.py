@@ -16,8 +16,8 @@ from keras_tcm.evaluation.distances import (
     from_cosine,
     to_cosine,
 )
-from keras_tcm.evaluation.errors import UndefinedError
 from keras_tcm.validation import (
+    UndefinedError,
     check_choice,
     check_integer,
     check_number,

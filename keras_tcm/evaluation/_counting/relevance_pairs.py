@@ -1,88 +1,25 @@
 """Counts of pairs of which a relevance makes the positive ones."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 from keras import ops
 
-from keras_tcm.evaluation._counting.pair_counts import (
-    PairCounts,
-    check_classes,
-    check_resolvable,
-)
-from keras_tcm.evaluation._inputs.labels import (
-    Memberships,
-    comparable,
-    find_memberships,
-)
 from keras_tcm.evaluation._inputs.pair_space import PairSpace
-from keras_tcm.evaluation._walk.pair_walk import tile_side
+from keras_tcm.evaluation._walk.pair_walk import similarities, tile_side
 from keras_tcm.evaluation._walk.plan import Plan
-from keras_tcm.evaluation._walk.tile_walk import similarities
-from keras_tcm.evaluation.criteria import Criteria
 from keras_tcm.evaluation.distances import (
     NUM_STEPS,
     RANK_TIE_STEPS,
     Histogram,
     to_steps,
 )
+from keras_tcm.labels import encode_labels
+from keras_tcm.relevance import ClassRelevance, Relevance
 
 # Pairs that are held at a time, up to some 40 bytes each.
 _HELD_PAIRS = 2**22
-
-
-def count_relevant_pairs(
-    space: PairSpace, plan: Plan, criteria: Criteria
-) -> PairCounts:
-    """Count all pairs under a relevance in two walks: by distance, then by class.
-
-    Args:
-        space: Which pairs there are.
-        plan: How to go through them.
-        criteria: What will be asked for.
-
-    Raises:
-        UndefinedError: If fewer than two classes are eligible, or the negative pairs do
-            not resolve the `far_range`.
-    """
-    everything: np.ndarray = np.zeros(NUM_STEPS + 1, np.int64)
-    of_positives: np.ndarray = np.zeros(NUM_STEPS, np.int64)
-    per_query, measured = [], []
-    for strip in strips(space, plan):
-        _add_histogram(everything, strip.steps.ravel())
-        _add_histogram(of_positives, strip.steps[strip.is_positive])
-        per_query.append(strip.is_positive.sum(axis=1))
-        measured.append(strip.retrieval(plan.ks))
-    positive = Histogram.of(of_positives, times_counted=space.times_met)
-    negative = Histogram.of(
-        everything[:NUM_STEPS] - of_positives, times_counted=space.times_met
-    )
-    hits, average_precision = (np.concatenate(x) for x in zip(*measured, strict=True))
-    classes = _eligible_classes(space, np.concatenate(per_query))
-    check_classes(len(classes.num_queries), classes.num_excluded)
-    check_resolvable(criteria, negative.size)
-    thresholds = criteria.thresholds(positive, negative)
-    cuts, places = np.unique(thresholds.cuts, return_inverse=True)
-    positives_accepted, negatives_accepted = _accepted(
-        space, plan, classes.memberships, cuts
-    )
-    return PairCounts(
-        classes=classes.memberships.classes,
-        class_counts=classes.num_queries,
-        num_excluded=classes.num_excluded,
-        num_queries=space.queries.size,
-        num_negative_pairs=negative.size,
-        positive=positive,
-        negative=negative,
-        thresholds=thresholds,
-        num_positives=classes.num_positives,
-        num_negatives=classes.num_negatives,
-        positives_accepted=positives_accepted[:, places],
-        negatives_accepted=negatives_accepted[:, places],
-        hits=hits,
-        average_precision=average_precision,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +117,87 @@ def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[St
             progress(done, len(starts))
 
 
+def count_by_distance(
+    space: PairSpace, plan: Plan
+) -> tuple[Histogram, Histogram, np.ndarray, np.ndarray, np.ndarray]:
+    """Count all pairs by distance.
+
+    Returns:
+        The positive and the negative pairs, the positives of each query, and hits and
+        average precisions as `Strip.retrieval` returns them.
+    """
+    everything: np.ndarray = np.zeros(NUM_STEPS + 1, np.int64)
+    of_positives: np.ndarray = np.zeros(NUM_STEPS, np.int64)
+    found = []
+    for strip in strips(space, plan):
+        _add_histogram(everything, strip.steps.ravel())
+        _add_histogram(of_positives, strip.steps[strip.is_positive])
+        found.append((strip.is_positive.sum(axis=1), *strip.retrieval(plan.ks)))
+    positive, negative = (
+        Histogram.of(counts, times_counted=space.times_met)
+        for counts in (of_positives, everything[:NUM_STEPS] - of_positives)
+    )
+    per_query, hits, average = (np.concatenate(x) for x in zip(*found, strict=True))
+    return positive, negative, per_query, hits, average
+
+
+@dataclasses.dataclass(frozen=True)
+class Memberships:
+    """Which samples are in which classes.
+
+    Attributes:
+        classes: The labels of the classes.
+        queries: The query of each membership, increasing; shape `(k,)`.
+        codes: The index of its class, shape `(k,)`.
+        members: Gallery samples in each class, if a positive pair counts for a class
+            only where both ends are in it; `None` if one end suffices.
+    """
+
+    classes: Sequence[Hashable]
+    queries: np.ndarray
+    codes: np.ndarray
+    members: list[np.ndarray] | None
+
+    def select(self, codes: np.ndarray) -> "Memberships":
+        """Keep some classes, in increasing order."""
+        kept = np.isin(self.codes, codes)
+        return Memberships(
+            [self.classes[code] for code in codes.tolist()],
+            self.queries[kept],
+            np.searchsorted(codes, self.codes[kept]),
+            self.members and [self.members[code] for code in codes],
+        )
+
+
+def find_memberships(
+    relevance: Relevance, labels: np.ndarray, gallery_labels: np.ndarray
+) -> Memberships:
+    """Find the classes of the queries.
+
+    Args:
+        relevance: A `SharedLabel` or a `ClassRelevance`.
+        labels: Labels of the queries, from `read_labels`.
+        gallery_labels: Labels of the gallery, likewise.
+    """
+    if isinstance(relevance, ClassRelevance):
+        classes, (codes,) = encode_labels(labels)
+        return Memberships(classes, np.arange(len(labels)), codes, None)
+    queries, codes = np.nonzero(labels)
+    members = [np.flatnonzero(column) for column in gallery_labels.T]
+    found = Memberships(range(labels.shape[1]), queries, codes, members)
+    return found.select(np.unique(codes))
+
+
+def comparable(labels: np.ndarray, relevance: Relevance) -> np.ndarray:
+    """Return labels from `read_labels` in a form that all backends hold exactly."""
+    if not isinstance(relevance, ClassRelevance):
+        return labels
+    # JAX takes the low 32 bits of an integer: those of 2^32 are a class.
+    classes, (codes,) = encode_labels(labels)
+    known = range(len(relevance.matrix))
+    return np.array([x if x in known else -1 for x in classes], np.int32)[codes]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Classes:
     """The eligible classes.
@@ -199,7 +217,7 @@ class _Classes:
     num_excluded: int
 
 
-def _eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
+def eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
     """Find the classes with a positive and a negative pair.
 
     Args:
@@ -231,7 +249,7 @@ def _eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
     )
 
 
-def _accepted(
+def accepted_pairs(
     space: PairSpace, plan: Plan, classes: Memberships, cuts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count the positive and the negative pairs of each class up to each cut.
