@@ -142,7 +142,7 @@ class TestInterpolation:
         counted = []
         for edges in (cuts, np.linspace(cuts[0], cuts[-1], 500).astype(np.int64)):
             tally = Tally(edges, slots, slots, len(SIZES), np.uint32)
-            walk_pairs(queries.tensors, queries.codes, queries, Plan(ks=(1,)), tally)
+            walk_pairs(queries.vectors, queries.codes, queries, Plan(ks=(1,)), tally)
             counted.append(tally.accepted(cuts, sizes))
         (exact, no_error), (read, error) = counted
         assert no_error == 0

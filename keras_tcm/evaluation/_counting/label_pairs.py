@@ -29,11 +29,7 @@ _TILE_ROWS = 1024
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PositivePairs:
-    """The (query, gallery) pairs inside each class.
-
-    Attributes:
-        space: Which pairs there are.
-    """
+    """The (query, gallery) pairs inside each class."""
 
     space: PairSpace
 
@@ -70,10 +66,7 @@ class PositivePairs:
         return Histogram.of(counts, times_counted=self.space.times_met)
 
     def accepted(self, cuts: np.ndarray) -> np.ndarray:
-        """Count, for each class, the distances up to each cut.
-
-        Args:
-            cuts: Distances in steps, increasing; shape `(t,)`.
+        """Count, for each class, the distances up to each of increasing cuts.
 
         Returns:
             Integers of shape `(classes, t)`; each pair counts as often as it is met.
@@ -223,16 +216,10 @@ class CountedNegatives:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AllNegatives:
-    """All pairs of different classes.
+    """All pairs of different classes; `ranked` are the positive ones.
 
     A second walk is needed only where bins are too coarse: with few pairs, or many
     equal distances.
-
-    Attributes:
-        space: Which pairs there are.
-        sizes: Sizes of the classes.
-        ranked: The positive pairs.
-        plan: How to go through the pairs.
     """
 
     space: PairSpace
@@ -273,12 +260,7 @@ class AllNegatives:
         return np.union1d(grid, np.minimum(cuts, last))
 
     def count(self, edges: np.ndarray, ranks: NeighborRanks | None) -> CountedNegatives:
-        """Count the pairs.
-
-        Args:
-            edges: Increasing distances in steps, at which the bins end.
-            ranks: Ranks to count on the way, or `None`.
-        """
+        """Count the pairs in bins that end at the edges, and ranks on the way."""
         queries, gallery = self.space.queries, self.space.gallery
         slots = self.sizes.slots[queries.codes]
         tally = Tally(
@@ -289,15 +271,15 @@ class AllNegatives:
             len(self.num_per_class),
             self._table_type,
         )
-        walk_pairs(queries.tensors, queries.codes, gallery, self.plan, tally, ranks)
+        walk_pairs(queries.vectors, queries.codes, gallery, self.plan, tally, ranks)
         return CountedNegatives(tally, self.num_pairs)
 
     def accepted(self, counted: CountedNegatives, cuts: np.ndarray) -> np.ndarray:
-        """Count the pairs of each eligible class up to each cut.
+        """Count the pairs of each eligible class up to each of increasing cuts.
 
         Args:
             counted: What `count` returned, up to the cuts.
-            cuts: Distances in steps, increasing; shape `(t,)`.
+            cuts: Distances in steps.
 
         Returns:
             Counts of shape `(C, t)` of `num_per_class` pairs.
@@ -319,16 +301,12 @@ class AllNegatives:
 def retrieval(
     positives: PositivePairs, plan: Plan, ranks: NeighborRanks | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the retrieval of the queries that have a positive.
+    """Measure the retrieval of queries: see `NeighborRanks.retrieval`.
 
     Args:
         positives: The positive pairs of the queries.
         plan: How to go through their candidates.
         ranks: Ranks that have been counted on the way, or `None`.
-
-    Returns:
-        Whether there is a hit among the k nearest, shape `(queries, ks)`, and the
-        average precision at R, shape `(queries,)`.
     """
     if ranks is not None:
         return ranks.retrieval(plan.ks)
@@ -336,7 +314,7 @@ def retrieval(
     measured = []
     for lists in positives.lists():
         ranks = NeighborRanks(lists, max(plan.ks))
-        walk_pairs(queries.tensors, queries.codes, gallery, plan, ranks=ranks)
+        walk_pairs(queries.vectors, queries.codes, gallery, plan, ranks=ranks)
         measured.append(ranks.retrieval(plan.ks))
     hits, average_precision = zip(*measured, strict=True)
     return np.concatenate(hits), np.concatenate(average_precision)

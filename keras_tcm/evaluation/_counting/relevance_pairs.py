@@ -40,14 +40,8 @@ class Strip:
     def retrieval(self, ks: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Measure the retrieval of each query that has a positive.
 
-        A negative `RANK_TIE_STEPS` farther than a positive still ranks before it.
-
-        Args:
-            ks: Values of k.
-
-        Returns:
-            Whether there is a hit among the k nearest, shape `(queries, len(ks))`, and
-            the average precision at R, shape `(queries,)`.
+        A negative `RANK_TIE_STEPS` farther than a positive still ranks before it. The
+        result is that of `NeighborRanks.retrieval`.
         """
         counts = self.is_positive.sum(axis=1)
         asking = np.flatnonzero(counts)
@@ -75,11 +69,8 @@ class Strip:
 def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[Strip]:
     """Go once through all (query, gallery) pairs, from the side of the queries.
 
-    Args:
-        space: Which pairs there are.
-        plan: How to go through them.
-        held_per_query: Numbers that the caller holds for each query of a strip; where
-            they are many, the strips have fewer queries.
+    Where the caller holds many numbers for each query of a strip, `held_per_query`, the
+    strips have fewer queries.
     """
     relevance, size = space.relevance, space.gallery.size
     assert relevance is not None
@@ -95,7 +86,7 @@ def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[St
     starts = range(0, space.queries.size, num_rows)
     for done, start in enumerate(starts, start=1):
         stop = min(start + num_rows, space.queries.size)
-        rows = space.queries.tensors.tensor(start, num_rows)
+        rows = space.queries.vectors.tensor(start, num_rows)
         wanted = ops.convert_to_tensor(labels[start:stop])
         steps = np.empty((stop - start, size), np.int32)
         is_positive = np.empty(steps.shape, np.bool_)
@@ -104,7 +95,7 @@ def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[St
             tile = slice(column, column + len(some))
             relevant = relevance(wanted, ops.convert_to_tensor(some))
             products = similarities(
-                rows, space.gallery.tensors.tensor(column, num_columns)
+                rows, space.gallery.vectors.tensor(column, num_columns)
             )
             steps[:, tile] = to_steps(products[: stop - start, : len(some)])
             is_positive[:, tile] = ops.convert_to_numpy(relevant)
@@ -113,8 +104,7 @@ def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[St
             steps[own] = NUM_STEPS
             is_positive[own] = False
         yield Strip(start, steps, is_positive)
-        if progress is not None:
-            progress(done, len(starts))
+        progress(done, len(starts))
 
 
 def count_by_distance(
@@ -172,13 +162,7 @@ class Memberships:
 def find_memberships(
     relevance: Relevance, labels: np.ndarray, gallery_labels: np.ndarray
 ) -> Memberships:
-    """Find the classes of the queries.
-
-    Args:
-        relevance: A `SharedLabel` or a `ClassRelevance`.
-        labels: Labels of the queries, from `read_labels`.
-        gallery_labels: Labels of the gallery, likewise.
-    """
+    """Find the classes of the queries; labels are from `read_labels`."""
     if isinstance(relevance, ClassRelevance):
         classes, (codes,) = encode_labels(labels)
         return Memberships(classes, np.arange(len(labels)), codes, None)
@@ -220,9 +204,7 @@ class _Classes:
 def eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
     """Find the classes with a positive and a negative pair.
 
-    Args:
-        space: Which pairs there are.
-        num_positives: Positive pairs of each query.
+    `num_positives` are the positive pairs of each query.
     """
     assert space.relevance is not None
     found = find_memberships(space.relevance, space.labels[0], space.labels[-1])
@@ -252,13 +234,7 @@ def eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
 def accepted_pairs(
     space: PairSpace, plan: Plan, classes: Memberships, cuts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Count the positive and the negative pairs of each class up to each cut.
-
-    Args:
-        space: Which pairs there are.
-        plan: How to go through them.
-        classes: The classes.
-        cuts: Distances in steps, increasing; shape `(t,)`.
+    """Count the positive and the negative pairs of each class up to increasing cuts.
 
     Returns:
         Two arrays of shape `(C, t)`.
@@ -303,11 +279,7 @@ def _add_histogram(histogram: np.ndarray, steps: np.ndarray) -> None:
 
 
 def _count_bins(bins: np.ndarray, is_positive: np.ndarray, num_bins: int) -> np.ndarray:
-    """Count the negative and the positive pairs of each row in each bin.
-
-    Returns:
-        Integers of shape `(rows, 2, num_bins)`.
-    """
+    """Negative and positive pairs of each row in each bin, `(rows, 2, num_bins)`."""
     keys = bins.astype(np.intp)
     np.add(keys, num_bins, out=keys, where=is_positive)
     keys += 2 * num_bins * np.arange(len(keys))[:, None]

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_tcm.evaluation._counting.label_pairs import CountedNegatives, PositivePairs
 from keras_tcm.evaluation._inputs.pair_space import ClassSizes, PairSpace
-from keras_tcm.evaluation._inputs.samples import TensorRows, UnitVectors
+from keras_tcm.evaluation._inputs.samples import UnitVectors
 from keras_tcm.evaluation._walk.pair_walk import walk_pairs
 from keras_tcm.evaluation._walk.plan import Plan
 from keras_tcm.evaluation._walk.tallies import (
@@ -37,9 +37,6 @@ class SampledNegatives:
     whole gallery: without a separate gallery these are the same pairs.
 
     Attributes:
-        space: Which pairs there are.
-        sizes: Sizes of the classes.
-        plan: How to go through the pairs.
         drawn: Places of the sample in the gallery, fold after fold.
         fold_sizes: Pairs of each fold, shape `(folds,)`.
         fold_per_class: Those of each eligible class, shape `(folds, C)`.
@@ -96,12 +93,7 @@ class SampledNegatives:
         return np.union1d(near[near <= last], grid)
 
     def count(self, edges: np.ndarray, ranks: NeighborRanks | None) -> CountedNegatives:
-        """Count the pairs.
-
-        Args:
-            edges: Increasing distances in steps, at which the bins end.
-            ranks: Ranks to count on the way, or `None`.
-        """
+        """Count the pairs in bins that end at the edges, and ranks on the way."""
         queries, gallery = self.space.queries, self.space.gallery
         fold_size = len(self.drawn) // NUM_FOLDS
         tally = Tally(
@@ -114,9 +106,9 @@ class SampledNegatives:
             fold_size,
             NUM_FOLDS,
         )
-        rows = TensorRows(
-            UnitVectors(gallery.vectors[self.drawn]),
-            math.ceil(len(self.drawn) / fold_size),
+        rows = UnitVectors(
+            gallery.vectors[self.drawn],
+            num_cached=math.ceil(len(self.drawn) / fold_size),
         )
         codes = gallery.codes[self.drawn]
         walk_pairs(rows, codes, queries, self.plan, tally, ranks, row_side=fold_size)
@@ -149,12 +141,6 @@ def sample_negatives(
     space: PairSpace, sizes: ClassSizes, plan: Plan, max_pairs: int
 ) -> SampledNegatives:
     """Draw the samples.
-
-    Args:
-        space: Which pairs there are.
-        sizes: Sizes of the classes.
-        plan: How to go through the pairs.
-        max_pairs: Number of pairs to compare, at most.
 
     Raises:
         ValueError: If `max_pairs` is too small for a sample.
@@ -255,9 +241,8 @@ def sampling_error(
         criteria: What is measured.
         thresholds: The thresholds chosen from the whole sample.
         positive: The positive pairs by distance.
-        positives_at_edges: Positive pairs of each class up to each of
-            `counted.tally.edges`.
-        num_positives: Positive pairs of each class.
+        positives_at_edges: Those of each class up to each of `counted.tally.edges`.
+        num_positives: Those of each class.
         negatives: The sampled negative pairs.
         counted: What has been counted of them.
 
@@ -354,11 +339,7 @@ def _frr_error(positive: Histogram, point: int, error: float) -> float:
     few, those without a fold tell nothing. As they lie about the threshold like a
     Poisson process with `expected` of them in a standard error, and the error is
     normal, that number has a variance of `expected^2 + expected * sqrt(2 / pi)`.
-
-    Args:
-        positive: The positive pairs by distance.
-        point: The threshold in steps.
-        error: Its standard error in steps.
+    Threshold and error are in steps.
     """
 
     def count(first: int, last: int) -> float:

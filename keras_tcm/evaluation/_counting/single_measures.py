@@ -127,7 +127,7 @@ def _some_negatives(samples: Samples, most: int) -> Histogram:
     if samples.size > most:
         samples = samples.some(_random_places(samples.size, most))
     tally = Tally(np.array([NUM_STEPS - 1]), None, None, 0, np.uint32)
-    walk_pairs(samples.tensors, samples.codes, samples, Plan(ks=(1,)), tally)
+    walk_pairs(samples.vectors, samples.codes, samples, Plan(ks=(1,)), tally)
     negative = Histogram.of(tally.histogram[0])
     if not negative.size:
         raise UndefinedError(

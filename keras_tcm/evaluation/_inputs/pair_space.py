@@ -264,8 +264,7 @@ def find_queries(vectors: list[Any], codes: list[np.ndarray]) -> np.ndarray:
     chunks.
 
     Args:
-        vectors: Embeddings of the queries and of the gallery, as `check_embeddings`
-            returns them.
+        vectors: Embeddings of the queries and of the gallery, from `check_embeddings`.
         codes: A number for the label of each sample, likewise.
 
     Returns:

@@ -18,16 +18,9 @@ _CACHED_TENSORS = 9
 
 @dataclasses.dataclass(frozen=True)
 class FileRows:
-    """Rows of an array in a file, which is mapped anew for each read.
+    """Rows of an array that starts at a byte of a file, mapped anew for each read.
 
     What has been read of a file counts as memory of the process while it is mapped.
-
-    Attributes:
-        path: Name of the file.
-        offset: Byte of the file at which the array starts.
-        dtype: Type of the array.
-        shape: Its shape.
-        strides: Its strides.
     """
 
     path: str
@@ -45,11 +38,7 @@ class FileRows:
 
 
 class MappedRows:
-    """Rows of a `numpy.memmap`; pickled as the `FileRows` of its file.
-
-    Args:
-        rows: The array, or a view of it.
-    """
+    """Rows of a `numpy.memmap` or a view of it; pickled as `FileRows`."""
 
     def __init__(self, rows: np.memmap) -> None:
         self._rows = rows
@@ -178,13 +167,7 @@ def open_shards(name: str, value: Any) -> Any:
 def read_label_shards(name: str, labels: Any, embeddings: Any) -> Any:
     """Read labels that are given as files, one for each file of the embeddings.
 
-    Args:
-        name: Name of the argument.
-        labels: Paths of `.npy` files, or the labels themselves.
-        embeddings: The embeddings; only if they are `Shards` can labels be files.
-
-    Returns:
-        The labels in one array.
+    Anything else is returned as it is; only with `Shards` can labels be files.
     """
     is_files = isinstance(labels, list | tuple) and all(
         _is_path(x) and str(x).endswith(".npy") for x in labels
@@ -210,71 +193,52 @@ def _abridged(lengths: list[int]) -> str:
     return shown if len(lengths) <= 8 else f"{shown}, ... ({len(lengths)} files)"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class UnitVectors:
     """Float32 vectors of unit length, or zero, whose parts can go to other processes.
 
-    Attributes:
+    Args:
         source: The vectors in memory; or what takes an array of row numbers and returns
             rows of any length, which are read and normalised whenever they are needed.
         order: The row of each vector, shape `(n,)`; `None` if they are in memory.
-    """
-
-    source: Any
-    order: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.source if self.order is None else self.order)
-
-    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        if self.order is None:
-            return self.source[index]
-        return normalize(self.source[self.order[index]])
-
-    def part(self, some: range) -> "UnitVectors":
-        """Consecutive vectors alone: another process is sent no more."""
-        index = slice(some.start, some.stop)
-        if self.order is None:
-            return UnitVectors(self.source[index])
-        return UnitVectors(self.source, self.order[index])
-
-
-class TensorRows:
-    """Consecutive vectors as backend tensors, of which the latest are kept.
-
-    Other processes are sent the vectors.
-
-    Args:
-        vectors: The vectors.
-        num_cached: Tensors that are kept.
+        num_cached: Backend tensors that are kept, the latest.
 
     Attributes:
-        vectors: See above.
         num_cached: See above.
     """
 
-    def __init__(self, vectors: UnitVectors, num_cached: int = _CACHED_TENSORS) -> None:
-        self.vectors = vectors
+    def __init__(
+        self,
+        source: Any,
+        order: np.ndarray | None = None,
+        num_cached: int = _CACHED_TENSORS,
+    ) -> None:
+        self._source, self._order = source, order
         self.num_cached = num_cached
 
         # No method of this object, which would then outlive its last use.
         @functools.lru_cache(num_cached)
         def tensor(start: int, size: int) -> Any:
-            return to_tensor(vectors[start : start + size], size)
+            return to_tensor(
+                _unit_rows(source, order, slice(start, start + size)), size
+            )
 
         self._tensor = tensor
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TensorRows, (self.vectors, self.num_cached)
+        return UnitVectors, (self._source, self._order, self.num_cached)
 
-    @property
-    def size(self) -> int:
-        """Number of vectors."""
-        return len(self.vectors)
+    def __len__(self) -> int:
+        return len(self._source if self._order is None else self._order)
 
-    def part(self, some: range) -> "TensorRows":
-        """Consecutive vectors alone."""
-        return TensorRows(self.vectors.part(some))
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        return _unit_rows(self._source, self._order, index)
+
+    def part(self, some: range) -> "UnitVectors":
+        """Consecutive vectors alone: another process is sent no more."""
+        index = slice(some.start, some.stop)
+        if self._order is None:
+            return UnitVectors(self._source[index])
+        return UnitVectors(self._source, self._order[index])
 
     def tensor(self, start: int, size: int) -> Any:
         """Vectors from `start` on as a backend tensor of `size` rows.
@@ -283,6 +247,12 @@ class TensorRows:
         shape.
         """
         return self._tensor(start, size)
+
+
+def _unit_rows(
+    source: Any, order: np.ndarray | None, index: slice | np.ndarray
+) -> np.ndarray:
+    return source[index] if order is None else normalize(source[order[index]])
 
 
 def to_tensor(rows: np.ndarray, size: int) -> Any:
@@ -297,13 +267,13 @@ class Samples:
     """Embeddings sorted by class and scaled to unit length.
 
     Attributes:
-        tensors: The unit vectors in sorted order, also as backend tensors.
+        vectors: The unit vectors in sorted order.
         codes: Class index of each sample in sorted order, shape `(n,)`.
         starts: First sample of each class, and `n`: shape `(num_classes + 1,)`.
         order: Place of each sample before it was sorted, shape `(n,)`.
     """
 
-    tensors: TensorRows
+    vectors: UnitVectors
     codes: np.ndarray
     starts: np.ndarray
     order: np.ndarray
@@ -312,11 +282,6 @@ class Samples:
     def size(self) -> int:
         """Number of samples, `n`."""
         return len(self.codes)
-
-    @property
-    def vectors(self) -> UnitVectors:
-        """The unit vectors in sorted order."""
-        return self.tensors.vectors
 
     def some(self, places: np.ndarray) -> "Samples":
         """The samples at increasing places alone, of the same classes."""
@@ -332,11 +297,6 @@ def sort_samples(
 
     A `numpy.memmap` and `Shards` are read and normalised in chunks each time; anything
     else is normalised once.
-
-    Args:
-        embeddings: What `check_embeddings` returned.
-        codes: Class index of each, shape `(n,)`.
-        num_classes: Number of classes.
     """
     order = np.argsort(codes, kind="stable")
     codes = codes[order]
@@ -347,7 +307,7 @@ def sort_samples(
     else:
         vectors = _hold(embeddings, order)
     starts = np.searchsorted(codes, np.arange(num_classes + 1))
-    return Samples(TensorRows(vectors), codes, starts, order)
+    return Samples(vectors, codes, starts, order)
 
 
 def unsorted_samples(embeddings: np.ndarray | Shards) -> Samples:

@@ -11,10 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_tcm.evaluation._inputs.samples import Samples, TensorRows
+from keras_tcm.evaluation._inputs.samples import Samples, UnitVectors
 from keras_tcm.evaluation._walk import kernels
 from keras_tcm.evaluation._walk.kernels import Tile
-from keras_tcm.evaluation._walk.plan import Plan, Progress, local_executor
+from keras_tcm.evaluation._walk.plan import Plan, Progress, local_executor, no_progress
 from keras_tcm.evaluation._walk.tallies import NeighborRanks, PositiveLists, Tally
 from keras_tcm.evaluation.precision import full_precision
 
@@ -57,8 +57,8 @@ class TileWalk:
         use_numba: Whether to count with the faster kernels, where Numba is installed.
     """
 
-    rows: TensorRows
-    columns: TensorRows
+    rows: UnitVectors
+    columns: UnitVectors
     first_same: np.ndarray
     last_same: np.ndarray
     sides: tuple[int, int]
@@ -69,19 +69,11 @@ class TileWalk:
         self,
         queries: range,
         tally: Tally | None,
-        row_ranks: NeighborRanks | None = None,
-        column_ranks: NeighborRanks | None = None,
-        progress: Progress | None = None,
+        row_ranks: NeighborRanks | None,
+        column_ranks: NeighborRanks | None,
+        progress: Progress,
     ) -> None:
-        """Go through the pairs once.
-
-        Args:
-            queries: The rows to go through.
-            tally: What counts the pairs, or `None`.
-            row_ranks: Ranks of the rows as queries, or `None`.
-            column_ranks: Ranks of the columns as queries, or `None`.
-            progress: Called after each tile with the number of tiles done and of all.
-        """
+        """Go once through the pairs of some rows: count them, rank them, or both."""
         chosen = self._kernels()
 
         def process(tile: Tile) -> None:
@@ -98,8 +90,7 @@ class TileWalk:
                 if pending is not None:
                     pending.result()
                 pending = None if tile is None else executor.submit(process, tile)
-                if progress is not None:
-                    progress(done, len(places))
+                progress(done, len(places))
             if pending is not None:
                 pending.result()
 
@@ -114,7 +105,7 @@ class TileWalk:
         """First row and column of each tile."""
         row_side, column_side = self.sides
         rows = range(queries.start, queries.stop, row_side)
-        columns = range(0, self.columns.size, column_side)
+        columns = range(0, len(self.columns), column_side)
         if self.is_symmetric:
             # First those on the diagonal: they tell what each query still seeks.
             yield from ((start, start) for start in rows)
@@ -130,7 +121,7 @@ class TileWalk:
         """Compute a tile, or return `None` if it has no negative pair."""
         row_side, column_side = self.sides
         num_rows = min(row_side, last_row - row)
-        num_columns = min(column_side, self.columns.size - column)
+        num_columns = min(column_side, len(self.columns) - column)
         some = slice(row, row + num_rows)
         first_same = np.clip(self.first_same[some] - column, 0, num_columns)
         last_same = np.clip(self.last_same[some] - column, 0, num_columns)
@@ -152,7 +143,7 @@ class TileWalk:
 
 
 def walk_pairs(
-    queries: TensorRows,
+    queries: UnitVectors,
     codes: np.ndarray,
     gallery: Samples,
     plan: Plan,
@@ -174,21 +165,21 @@ def walk_pairs(
         codes: Class index of each.
         gallery: The gallery.
         plan: How to go through them.
-        tally: What counts the pairs, or `None`.
-        ranks: The queries to rank the neighbours of, or `None`.
+        tally: What counts the pairs, if anything.
+        ranks: The queries to rank the neighbours of, if any.
         row_side: Rows of a tile, if not its other side.
     """
-    asked = range(queries.size)
+    asked = range(len(queries))
     if tally is None and ranks is not None:
         asked = range(ranks.start, ranks.stop)
     walk = TileWalk(
         queries,
-        gallery.tensors,
+        gallery.vectors,
         gallery.starts[codes],
         gallery.starts[codes + 1],
-        _sides(queries.size, gallery.size, plan.block_size, row_side),
-        is_symmetric=gallery.tensors is queries and len(asked) == queries.size,
-        use_numba=queries.size * gallery.size >= _NUMBA_PAIRS,
+        _sides(len(queries), gallery.size, plan.block_size, row_side),
+        is_symmetric=gallery.vectors is queries and len(asked) == len(queries),
+        use_numba=len(queries) * gallery.size >= _NUMBA_PAIRS,
     )
     places = list(_places(walk, asked))
     progress = plan.new_progress()
@@ -206,19 +197,13 @@ def walk_pairs(
         ):
             if ranks is not None and found is not None:
                 ranks.add(side, *found)
-        if progress is not None:
-            progress(done, len(places))
+        progress(done, len(places))
 
 
 def tile_side(size: int, longest: int = _TILE_SIDE) -> int:
     """Choose the side of tiles that cover `size` samples evenly."""
     num_tiles = math.ceil(size / longest)
     return math.ceil(size / num_tiles / _SIDE_UNIT) * _SIDE_UNIT
-
-
-# Of some queries: `nearer` and `live` of `NeighborRanks`, to be added to those of other
-# parts; exact for the live positives.
-_PartRanks = tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,15 +214,16 @@ class PartResult:
         rows: The queries of the part.
         columns: Its gallery samples.
         counted: Histogram and table of the tally, or nothing.
-        row_ranks: Ranks of the queries, or `None`.
-        column_ranks: Ranks of the gallery samples as queries, or `None`.
+        row_ranks: `nearer` and `live` of the `NeighborRanks` of the queries, exact for
+            the live positives; or `None`.
+        column_ranks: Those of the gallery samples as queries, or `None`.
     """
 
     rows: range
     columns: range
     counted: tuple[np.ndarray, ...]
-    row_ranks: _PartRanks | None
-    column_ranks: _PartRanks | None
+    row_ranks: tuple[np.ndarray, np.ndarray] | None
+    column_ranks: tuple[np.ndarray, np.ndarray] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -287,6 +273,7 @@ class WalkPart:
                 tally,
                 row_ranks,
                 row_ranks if self.walk.is_symmetric else column_ranks,
+                no_progress,
             )
         found = (
             None if ranks is None else (ranks.nearer, ranks.live)
@@ -312,7 +299,7 @@ def _sides(
 def _places(walk: TileWalk, queries: range) -> Iterator[tuple[range, range]]:
     """Rows and columns of each part."""
     row_side, column_side = walk.sides
-    column_ranges = _split(range(walk.columns.size), column_side)
+    column_ranges = _split(range(len(walk.columns)), column_side)
     for rows in _split(queries, row_side):
         for columns in column_ranges:
             if not walk.is_symmetric or rows.start <= columns.start:

@@ -16,7 +16,15 @@ from keras_tcm.evaluation.precision import ProcessSetting
 Progress = Callable[[int, int], None]
 # With verbose="auto", a progress bar appears from this many pairs on (some seconds).
 _LONG_RUN_PAIRS = 10**9
-
+# How often Dask counts a part anew that failed, say for want of a file system. Workers
+# that died are another matter: see `distributed.scheduler.allowed-failures`.
+_RETRIES = 2
+# Parts under way, at least and at most: a cluster that grows with the work must see
+# some, and an executor may call running what waits in a queue of its own.
+_MIN_PENDING = 8
+_MAX_PENDING = 256
+# Size of a task, in the configuration of Dask.
+_WARNING_THRESHOLD = "distributed.admin.large-graph-warning-threshold"
 
 # A part of the work: something without arguments that can be called, and pickled.
 Part = Callable[[], Any]
@@ -30,11 +38,7 @@ class Executor(Protocol):
 
 
 class DeviceExecutor:
-    """Does parts on several devices of this process, each on the next free one.
-
-    Args:
-        devices: Devices of the Keras backend: see `local_devices`.
-    """
+    """Does parts on several of `local_devices`, each on the next free one."""
 
     def __init__(self, devices: list[Any]) -> None:
         self._devices = devices
@@ -53,13 +57,12 @@ class DeviceExecutor:
             finally:
                 free.put(device)
 
-        threads = concurrent.futures.ThreadPoolExecutor(len(self._devices))
-
-        def submit(part: Part) -> concurrent.futures.Future:
-            return threads.submit(on_free_device, part)
-
-        with threads:
-            yield from _run(submit, parts, lambda _: 2 * len(self._devices))
+        with concurrent.futures.ThreadPoolExecutor(len(self._devices)) as threads:
+            yield from _run(
+                lambda part: threads.submit(on_free_device, part),
+                parts,
+                lambda pending: 2 * len(self._devices),
+            )
 
 
 class ClientExecutor:
@@ -97,8 +100,11 @@ class ClientExecutor:
             # Not pure: Dask would go through all vectors to see whether it knows them.
             executor = self._client.get_executor(pure=False, retries=_RETRIES)
 
+        # Dask would warn that the parts hold their vectors.
+        setting = _LARGE_GRAPHS if self._is_dask else contextlib.nullcontext()
+
         def submit(part: Part) -> concurrent.futures.Future:
-            with self._accept_vectors():
+            with setting:
                 return executor.submit(_call, part)
 
         yield from _run(submit, parts, self._most_pending)
@@ -109,10 +115,6 @@ class ClientExecutor:
             return max(2 * num_workers, _MIN_PENDING)
         num_workers = sum(future.running() for future in pending)
         return min(max(2 * num_workers, _MIN_PENDING), _MAX_PENDING)
-
-    def _accept_vectors(self) -> contextlib.AbstractContextManager:
-        """Keep Dask from warning that the parts hold their vectors."""
-        return _LARGE_GRAPHS if self._is_dask else contextlib.nullcontext()
 
 
 def _read_warning_threshold() -> Any:
@@ -216,8 +218,8 @@ def _take_one(pending: set[concurrent.futures.Future]) -> Any:
     return future.result()
 
 
-def no_progress() -> None:
-    """Have no walk report anything."""
+def no_progress(done: int, total: int) -> None:
+    """Report nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +232,7 @@ class Plan:
         seed: Seed of a sample of the pairs.
         block_size: Side of a tile, or `None` to choose it.
         executor: Counts parts side by side; `None` for all devices of this process.
-        new_progress: Makes what each walk reports to, or `None`.
+        shows_progress: Whether each walk shows a progress bar.
     """
 
     ks: tuple[int, ...]
@@ -238,7 +240,20 @@ class Plan:
     seed: int = 0
     block_size: int | None = None
     executor: Executor | None = None
-    new_progress: Callable[[], Progress | None] = no_progress
+    shows_progress: bool = False
+
+    def new_progress(self) -> Progress:
+        """Make what a walk reports to."""
+        if not self.shows_progress:
+            return no_progress
+        bar: keras.utils.Progbar | None = None
+
+        def report(done: int, total: int) -> None:
+            nonlocal bar
+            bar = bar or keras.utils.Progbar(total, unit_name="block")
+            bar.update(done, finalize=done == total)
+
+        return report
 
 
 def plan_for(
@@ -250,50 +265,12 @@ def plan_for(
     executor: Executor | None = None,
     verbose: bool | str = "auto",
 ) -> Plan:
-    """Plan how to go through the pairs of a space.
-
-    Args:
-        space: Which pairs there are.
-        recall_at: Values of k for R@k; they may exceed every integer type.
-        max_pairs: Number of pairs to compare, at most; all are if it is no fewer.
-        seed: See `Plan`, like the next two.
-        block_size: Side of a tile.
-        executor: Counts parts.
-        verbose: Whether to show progress bars; `"auto"` shows them on long runs.
-    """
+    """Plan how to go through the pairs of a space; see `evaluate_embeddings`."""
     num_pairs = space.num_pairs
     if max_pairs is not None and max_pairs >= num_pairs:
         max_pairs = None
-    return Plan(
-        ks=tuple(min(k, space.gallery.size) for k in recall_at),
-        max_pairs=max_pairs,
-        seed=seed,
-        block_size=block_size,
-        executor=executor,
-        new_progress=lambda: _progress_bar(max_pairs or num_pairs, verbose),
-    )
-
-
-def _progress_bar(num_pairs: int, verbose: bool | str) -> Progress | None:
-    if not (num_pairs >= _LONG_RUN_PAIRS if verbose == "auto" else verbose):
-        return None
-    bar: keras.utils.Progbar | None = None
-
-    def report(done: int, total: int) -> None:
-        nonlocal bar
-        bar = bar or keras.utils.Progbar(total, unit_name="block")
-        bar.update(done, finalize=done == total)
-
-    return report
-
-
-# How often Dask counts a part anew that failed, say for want of a file system. Workers
-# that died are another matter: see `distributed.scheduler.allowed-failures`.
-_RETRIES = 2
-# Parts under way, at least and at most: a cluster that grows with the work must see
-# some, and an executor may call running what waits in a queue of its own.
-_MIN_PENDING = 8
-_MAX_PENDING = 256
-
-# Size of a task, in the configuration of Dask.
-_WARNING_THRESHOLD = "distributed.admin.large-graph-warning-threshold"
+    if verbose == "auto":
+        verbose = (max_pairs or num_pairs) >= _LONG_RUN_PAIRS
+    # A k may exceed every integer type.
+    ks = tuple(min(k, space.gallery.size) for k in recall_at)
+    return Plan(ks, max_pairs, seed, block_size, executor, bool(verbose))

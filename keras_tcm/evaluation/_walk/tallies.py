@@ -68,10 +68,7 @@ class Tally:
     def part(self, rows: range, columns: range) -> "Callable[[], Tally]":
         """Return what makes a tally in the same bins for a part of the pairs.
 
-        Args:
-            rows: The queries of the part, which counts them from the first of them;
-                whole folds.
-            columns: Its gallery samples, likewise.
+        The part counts rows and columns from the first of them. It has whole folds.
         """
         slots = self._slots_of(rows, columns)
         row_slots, column_slots = (
@@ -151,13 +148,8 @@ class Tally:
 def interpolate(table: np.ndarray, edges: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     """Count the pairs of each row of a table of bins up to each cut.
 
-    A cut inside a bin takes its share of the bin's pairs, as if they were spread
-    evenly.
-
-    Args:
-        table: Pairs by row and bin.
-        edges: Last distance in steps of each bin.
-        cuts: Distances in steps up to the last edge, shape `(t,)`.
+    A cut inside a bin, which ends at its edge, takes its share of the bin's pairs, as
+    if they were spread evenly.
 
     Returns:
         Float64 counts of shape `(rows, t)`.
@@ -223,15 +215,11 @@ class NeighborRanks:
     soon lies within a small reach, so that nearly all pairs are passed over.
 
     Args:
-        lists: The positives of the queries.
+        lists: The positives of the queries, with attributes of the same names.
         largest_k: Ranks up to it are wanted.
 
     Attributes:
-        start: First query.
-        stop: Query after the last.
-        largest_k: See above.
-        positives: Distances in steps of the positives, query by query, increasing.
-        offsets: Where each query's positives start.
+        positives: The `steps` of the lists.
         nearer: Number of negatives between each positive and the one before it.
         live: Positives of each query that have not been given up.
         seen: Negatives counted for the live positives of each query.
@@ -267,15 +255,10 @@ class NeighborRanks:
         return self._lists.part(queries.start - self.start, queries.stop - self.start)
 
     def add(self, queries: range, nearer: np.ndarray, live: np.ndarray) -> None:
-        """Add ranks of some queries among other candidates.
+        """Add `nearer` and `live` of some queries among other candidates.
 
         A positive that one of the parts has given up is given up. Before it, all
         negatives have been counted in every part.
-
-        Args:
-            queries: The queries.
-            nearer: Their `nearer` among these candidates.
-            live: Their `live`.
         """
         first, last = queries.start - self.start, queries.stop - self.start
         self.nearer[self.offsets[first] : self.offsets[last]] += nearer
@@ -293,9 +276,6 @@ class NeighborRanks:
 
     def retrieval(self, ks: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Measure the retrieval of each query that has a positive.
-
-        Args:
-            ks: Values of k.
 
         Returns:
             Whether there is a hit among the k nearest, shape `(queries, len(ks))`, and
