@@ -70,6 +70,15 @@ class Criteria:
         """Whether the negative pairs determine the calibration range."""
         return self.frr_range is None and self.calibration_range is None
 
+    def check_resolvable(self, num_pairs: int) -> None:
+        """Raise unless so many negative pairs resolve the range of FARs."""
+        if self.needs_far_range and self.far_range[0] * num_pairs < 1:
+            raise UndefinedError(
+                "`far_range` must be resolvable: the smallest FAR that "
+                f"{num_pairs} negative pairs resolve is {1 / num_pairs:.3g}. "
+                f"Received: far_range={self.far_range}"
+            )
+
     @property
     def shares(self) -> tuple[float, ...]:
         """Quantiles of the negative distances that matter."""

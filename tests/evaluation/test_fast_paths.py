@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation._counting import count_pairs, label_pairs
+from keras_tcm.evaluation._counting import label_pairs
 from keras_tcm.evaluation._counting.label_pairs import PositivePairs
 from keras_tcm.evaluation._inputs.pair_space import make_space
 from keras_tcm.evaluation._walk import kernels as numpy_kernels
@@ -96,7 +96,7 @@ class TestWalks:
 
     def test_pilot_that_misleads(self, with_gallery, monkeypatch):
         """The counts go farther until they go far enough."""
-        monkeypatch.setattr(count_pairs, "_pilot", lambda space: np.arange(1000, 1100))
+        monkeypatch.setattr(label_pairs, "_pilot", lambda space: np.arange(1000, 1100))
         assert_matches(evaluate(with_gallery), with_gallery)
 
     def test_bins_read_by_interpolation(self, with_gallery, monkeypatch):
@@ -117,7 +117,7 @@ class TestWalks:
         pairs = oracles.all_pairs(X, Y.tolist())
         middle = np.median([distance for distance, a, b in pairs if a == b])
         pilot = int(middle * STEPS_PER_UNIT) + np.arange(1000)
-        monkeypatch.setattr(count_pairs, "_pilot", lambda space: pilot)
+        monkeypatch.setattr(label_pairs, "_pilot", lambda space: pilot)
         ranked = []
 
         def walk(queries, codes, gallery, plan, tally=None, ranks=None):

@@ -9,7 +9,7 @@ import pytest
 import relevance_oracle
 
 from keras_tcm import Evaluation, evaluate_embeddings
-from keras_tcm.evaluation._counting import count_pairs, label_pairs, sampled_pairs
+from keras_tcm.evaluation._counting import label_pairs, sampled_pairs
 from keras_tcm.evaluation._walk import pair_walk
 from keras_tcm.relevance import ClassRelevance, HierarchyLevel, SharedLabel
 
@@ -100,7 +100,7 @@ def test_rates_are_shares_of_the_pairs(options):
 def test_a_pilot_that_misleads(first, monkeypatch):
     """However far the first counts go, the rates are those of the pairs."""
     pilot = np.arange(first, first + 1000)
-    monkeypatch.setattr(count_pairs, "_pilot", lambda space: pilot)
+    monkeypatch.setattr(label_pairs, "_pilot", lambda space: pilot)
     result = evaluate()
     assert_rates(result.rates_at(THRESHOLDS), result, all_pairs(X, Y.tolist()))
     assert result.opis == evaluate().opis

@@ -105,7 +105,7 @@ def test_files_are_read_in_parts(paths, monkeypatch):
     monkeypatch.setattr(Shards, "__getitem__", reading)
     monkeypatch.setattr(samples, "CHUNK_ROWS", 32)
     monkeypatch.setattr("keras_tcm.evaluation._counting.label_pairs._CHUNK_ROWS", 40)
-    monkeypatch.setattr("keras_tcm.evaluation._counting.count_pairs._PILOT_ROWS", 40)
+    monkeypatch.setattr("keras_tcm.evaluation._counting.label_pairs._PILOT_ROWS", 40)
     evaluate(paths)
     assert max(asked) <= 40
 

@@ -1,5 +1,6 @@
 """Pairs of samples with single labels: the positive and the negative ones, counted."""
 
+import abc
 import dataclasses
 import functools
 from collections.abc import Iterator
@@ -7,8 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from keras_tcm.evaluation._inputs.pair_space import ClassSizes, PairSpace
-from keras_tcm.evaluation._inputs.samples import to_tensor
-from keras_tcm.evaluation._walk.pair_walk import similarities, walk_pairs
+from keras_tcm.evaluation._walk.pair_walk import steps_between, walk_pairs
 from keras_tcm.evaluation._walk.plan import Plan
 from keras_tcm.evaluation._walk.tallies import (
     NeighborRanks,
@@ -16,6 +16,7 @@ from keras_tcm.evaluation._walk.tallies import (
     Tally,
     count_type,
 )
+from keras_tcm.evaluation.criteria import Criteria
 from keras_tcm.evaluation.distances import NUM_STEPS, Histogram, to_steps
 
 # Distances that are held at a time, 4 bytes each; more of them are computed anew for
@@ -25,6 +26,14 @@ MAX_HELD = 2**25
 _LARGE_CLASS_PAIRS = 2**18
 _CHUNK_ROWS = 16384
 _TILE_ROWS = 1024
+# Largest standard error that reading the classes' shares of negatives off bins may
+# add, root mean square; otherwise a second walk counts exactly.
+_MAX_ERROR = 4e-5
+# Bins of the per-class counts: as many as the error asks for, since fewer are faster.
+_BINS = (256, 4096)
+_TABLE_BYTES = 2**27
+# Queries and gallery samples of the pilot, each.
+_PILOT_ROWS = 1024
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,13 +140,12 @@ class PositivePairs:
         queries, gallery, own = self.space.queries, self.space.gallery, self.space.own
         code = queries.codes[start]
         first, last = gallery.starts[code : code + 2]
-        rows = to_tensor(queries.vectors[start:stop], _TILE_ROWS)
+        rows = queries.vectors[start:stop]
         steps = np.empty((stop - start, last - first), np.int32)
         for column in range(first, last, _TILE_ROWS):
             end = min(column + _TILE_ROWS, last)
-            columns = to_tensor(gallery.vectors[column:end], _TILE_ROWS)
-            products = similarities(rows, columns)[: stop - start, : end - column]
-            steps[:, column - first : end - first] = to_steps(products)
+            tile = steps_between(rows, gallery.vectors[column:end], _TILE_ROWS)
+            steps[:, column - first : end - first] = tile
         if own is not None:
             steps[np.arange(stop - start), own[start:stop] - first] = NUM_STEPS
         steps.sort(axis=1)
@@ -177,14 +185,6 @@ class PositivePairs:
         return steps
 
 
-# Largest standard error that reading the classes' shares of negatives off bins may
-# add, root mean square; otherwise a second walk counts exactly.
-_MAX_ERROR = 4e-5
-# Bins of the per-class counts: as many as the error asks for, since fewer are faster.
-_BINS = (256, 4096)
-_TABLE_BYTES = 2**27
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class CountedNegatives:
     """Negative pairs that a walk has counted.
@@ -215,17 +215,67 @@ class CountedNegatives:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class AllNegatives:
-    """All pairs of different classes; `ranked` are the positive ones.
+class Negatives(abc.ABC):
+    """Pairs of different classes.
 
-    A second walk is needed only where bins are too coarse: with few pairs, or many
-    equal distances.
+    Attributes:
+        space: Which pairs there are.
+        sizes: Sizes of the classes.
+        plan: How to go through the pairs.
+        ranked: The positive pairs of the queries whose neighbours are ranked.
     """
 
     space: PairSpace
     sizes: ClassSizes
-    ranked: PositivePairs
     plan: Plan
+    ranked: PositivePairs
+
+    @abc.abstractmethod
+    def edges(
+        self, pilot: np.ndarray, first: int, last: int, cuts: np.ndarray
+    ) -> np.ndarray:
+        """Choose the bins: increasing edges from `first` to `last`, in steps."""
+
+    @abc.abstractmethod
+    def count(self, edges: np.ndarray, ranks: NeighborRanks | None) -> CountedNegatives:
+        """Count the pairs in bins that end at the edges, and ranks on the way."""
+
+    def count_far_enough(
+        self, criteria: Criteria, positive: Histogram, ranks: NeighborRanks | None
+    ) -> CountedNegatives:
+        """Count the pairs as far as it matters, and rank neighbours on the way.
+
+        Which distances matter is only known once the pairs have been counted. So a
+        small pilot first tells about how far the counts must go, at least to where FAR
+        exceeds FRR; a walk then counts the pairs up to there, exactly in all and in
+        bins class by class, and it is checked that they went far enough.
+        """
+        pilot = _pilot(self.space)
+        shares, cuts = criteria.shares, criteria.known_cuts(positive)
+        # At these no class is to be read off a bin. At the largest distance every
+        # pair is accepted: nothing to count.
+        exact_cuts = criteria.at_cuts[criteria.at_cuts < NUM_STEPS - 1]
+        asked = (*shares, _crossing_share(pilot, positive))
+        first = min(_quantile(pilot, 0.5 * min(asked)), NUM_STEPS - 2)
+        share = 1.25 * max(asked) + 0.002
+        while True:
+            last = max(_quantile(pilot, share), first + 1, *cuts)
+            edges = np.union1d(self.edges(pilot, first, last, cuts), exact_cuts)
+            counted = self.count(edges, ranks)
+            # What the pilot did not foresee is counted anew, farther.
+            if last == NUM_STEPS - 1 or _is_enough(
+                last, shares, counted.histogram, positive
+            ):
+                return counted
+            share, ranks = 2.0 * share, None
+
+
+class AllNegatives(Negatives):
+    """All of them, with all positive pairs beside.
+
+    A second walk is needed only where bins are too coarse: with few pairs, or many
+    equal distances.
+    """
 
     @property
     def num_pairs(self) -> int:
@@ -247,7 +297,7 @@ class AllNegatives:
     def edges(
         self, pilot: np.ndarray, first: int, last: int, cuts: np.ndarray
     ) -> np.ndarray:
-        """Choose the bins: increasing edges from `first` to `last`, in steps."""
+        """Choose bins as fine as the error asks for."""
         # The variance in the middle of a bin is a quarter of its pairs; the last bins
         # are some four times as full as the average.
         share = np.searchsorted(pilot, last, side="right") / len(pilot)
@@ -318,3 +368,42 @@ def retrieval(
         measured.append(ranks.retrieval(plan.ks))
     hits, average_precision = zip(*measured, strict=True)
     return np.concatenate(hits), np.concatenate(average_precision)
+
+
+def _is_enough(
+    last: int, shares: tuple[float, ...], negative: Histogram, positive: Histogram
+) -> bool:
+    """Whether counts up to `last` hold what will be asked for."""
+    far = negative.share_up_to(last)
+    frr = 1.0 - positive.share_up_to(last)
+    # One more than a quantile needs: an operating point asks for the next pair.
+    indices = [negative.quantile_index(share)[0] + 2 for share in shares]
+    most = min(max(indices, default=0), negative.size - 1)
+    return bool(far >= frr) and negative.has(most, last)
+
+
+def _pilot(space: PairSpace) -> np.ndarray:
+    """Distances in steps of some negative pairs, increasing."""
+    queries, gallery = space.queries, space.gallery
+    rows, columns = _spread(queries.size), _spread(gallery.size)
+    steps = steps_between(queries.vectors[rows], gallery.vectors[columns], _PILOT_ROWS)
+    is_negative = queries.codes[rows][:, None] != gallery.codes[columns]
+    return np.sort(steps[is_negative])
+
+
+def _spread(size: int) -> np.ndarray:
+    """Places spread evenly, so that all classes are among them if possible."""
+    return np.unique(np.linspace(0, size - 1, _PILOT_ROWS).astype(np.int64))
+
+
+def _quantile(pilot: np.ndarray, share: float) -> int:
+    if share >= 1.0:
+        return NUM_STEPS - 1
+    return int(pilot[int(share * len(pilot))])
+
+
+def _crossing_share(pilot: np.ndarray, positive: Histogram) -> float:
+    """Share of the pilot up to where FAR reaches FRR."""
+    far = np.arange(1, len(pilot) + 1) / len(pilot)
+    frr = 1.0 - positive.share_up_to(pilot)
+    return float(far[np.argmax(far >= frr)])

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterator, Sequence
 import numpy as np
 from keras import ops
 
-from keras_tcm.evaluation._inputs.pair_space import PairSpace
-from keras_tcm.evaluation._walk.pair_walk import similarities, tile_side
+from keras_tcm.evaluation._inputs.pair_space import PairSpace, check_classes
+from keras_tcm.evaluation._walk.pair_walk import new_progress, similarities, tile_side
 from keras_tcm.evaluation._walk.plan import Plan
 from keras_tcm.evaluation.distances import (
     NUM_STEPS,
@@ -82,7 +82,7 @@ def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[St
         max(_HELD_PAIRS // size, 1),
         max(_HELD_PAIRS // held_per_query, 1),
     )
-    progress = plan.new_progress()
+    progress = new_progress(plan)
     starts = range(0, space.queries.size, num_rows)
     for done, start in enumerate(starts, start=1):
         stop = min(start + num_rows, space.queries.size)
@@ -205,6 +205,9 @@ def eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
     """Find the classes with a positive and a negative pair.
 
     `num_positives` are the positive pairs of each query.
+
+    Raises:
+        UndefinedError: If there are fewer than two.
     """
     assert space.relevance is not None
     found = find_memberships(space.relevance, space.labels[0], space.labels[-1])
@@ -222,6 +225,7 @@ def eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
         sizes = np.array([len(x) for x in found.members], np.int64)
         positives = num_queries * (sizes - space.num_own)
     eligible = np.flatnonzero((positives > 0) & (negatives > 0))
+    check_classes(len(eligible), len(num_queries))
     return _Classes(
         memberships=found.select(eligible),
         num_queries=num_queries[eligible],

@@ -6,7 +6,11 @@ import math
 
 import numpy as np
 
-from keras_tcm.evaluation._counting.label_pairs import CountedNegatives, PositivePairs
+from keras_tcm.evaluation._counting.label_pairs import (
+    CountedNegatives,
+    Negatives,
+    PositivePairs,
+)
 from keras_tcm.evaluation._inputs.pair_space import ClassSizes, PairSpace
 from keras_tcm.evaluation._inputs.samples import UnitVectors
 from keras_tcm.evaluation._walk.pair_walk import walk_pairs
@@ -29,7 +33,7 @@ _TABLE_BYTES = 2**28
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SampledNegatives:
+class SampledNegatives(Negatives):
     """The pairs of all queries with a sample of the gallery.
 
     The sample is drawn without replacement and falls into random folds of equal sizes,
@@ -40,16 +44,11 @@ class SampledNegatives:
         drawn: Places of the sample in the gallery, fold after fold.
         fold_sizes: Pairs of each fold, shape `(folds,)`.
         fold_per_class: Those of each eligible class, shape `(folds, C)`.
-        ranked: The positive pairs of the queries whose neighbours are ranked.
     """
 
-    space: PairSpace
-    sizes: ClassSizes
-    plan: Plan
     drawn: np.ndarray
     fold_sizes: np.ndarray
     fold_per_class: np.ndarray
-    ranked: PositivePairs
 
     @property
     def num_pairs(self) -> int:
@@ -82,11 +81,11 @@ class SampledNegatives:
     def edges(
         self, pilot: np.ndarray, first: int, last: int, cuts: np.ndarray
     ) -> np.ndarray:
-        """Choose the bins: increasing edges from `first` to `last`, in steps."""
+        """Choose bins of which half are where the pairs of the pilot are."""
         row_bytes = self._table_type().itemsize * (len(self.num_per_class) + 1)
         num_bins = _TABLE_BYTES // (NUM_FOLDS * row_bytes)
         half = min(_MAX_BINS, max(num_bins, 16)) // 2
-        # Half of the bins where the pilot's pairs are, the more the nearer they are.
+        # The more, the nearer these are.
         low, high = np.searchsorted(pilot, [first, last], side="right").clip(1)
         near = pilot[np.geomspace(low, high, half).astype(np.int64) - 1]
         grid = np.linspace(min(first, *cuts, last), last, half).astype(np.int64)
@@ -182,7 +181,7 @@ def sample_negatives(
             f"positive. Received: max_pairs={max_pairs}"
         )
     return SampledNegatives(
-        space, sizes, plan, drawn, fold_sizes.sum(axis=1), fold_per_class, positives
+        space, sizes, plan, positives, drawn, fold_sizes.sum(axis=1), fold_per_class
     )
 
 

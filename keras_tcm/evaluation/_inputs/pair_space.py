@@ -25,7 +25,7 @@ from keras_tcm.relevance import (
     SharedLabel,
     get_relevance,
 )
-from keras_tcm.validation import check_choice
+from keras_tcm.validation import UndefinedError, check_choice
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -201,12 +201,18 @@ class ClassSizes:
 
 
 def class_sizes(space: PairSpace) -> ClassSizes:
-    """Count the samples and the pairs of each class."""
+    """Count the samples and the pairs of each class.
+
+    Raises:
+        UndefinedError: If fewer than two are eligible.
+    """
     query_counts = np.diff(space.queries.starts)
     gallery_counts = np.diff(space.gallery.starts)
     per_query = gallery_counts - space.num_own
     others = space.gallery.size - gallery_counts
     eligible = np.flatnonzero((query_counts > 0) & (per_query > 0) & (others > 0))
+    num_classes = int((query_counts > 0).sum())
+    check_classes(len(eligible), num_classes)
     slots = np.full(len(query_counts), len(eligible), np.int32)
     slots[eligible] = np.arange(len(eligible))
     return ClassSizes(
@@ -216,8 +222,17 @@ def class_sizes(space: PairSpace) -> ClassSizes:
         num_positives=(query_counts * per_query)[eligible],
         num_negatives=(query_counts * others)[eligible],
         num_negative_pairs=int((query_counts * others).sum()) // space.times_met,
-        num_excluded=int((query_counts > 0).sum()) - len(eligible),
+        num_excluded=num_classes - len(eligible),
     )
+
+
+def check_classes(num_eligible: int, num_classes: int) -> None:
+    """Raise unless there are classes to compare."""
+    if num_eligible < 2:
+        raise UndefinedError(
+            "`labels` must have at least two classes with a positive and a "
+            f"negative pair. Received: {num_eligible} such classes among {num_classes}"
+        )
 
 
 def _find_own(

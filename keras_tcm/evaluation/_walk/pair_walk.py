@@ -11,13 +11,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_tcm.evaluation._inputs.samples import Samples, UnitVectors
+from keras_tcm.evaluation._inputs.samples import Samples, UnitVectors, to_tensor
 from keras_tcm.evaluation._walk import kernels
 from keras_tcm.evaluation._walk.kernels import Tile
-from keras_tcm.evaluation._walk.plan import Plan, Progress, local_executor, no_progress
+from keras_tcm.evaluation._walk.plan import Plan, local_executor
 from keras_tcm.evaluation._walk.tallies import NeighborRanks, PositiveLists, Tally
+from keras_tcm.evaluation.distances import to_steps
 from keras_tcm.evaluation.precision import full_precision
 
+# Takes how much is done, and how much there is to do.
+Progress = Callable[[int, int], None]
 # Side of a tile when the caller does not say: 16 MiB of similarities.
 _TILE_SIDE = 2048
 # Longest side of a tile whose other side is shorter.
@@ -39,6 +42,25 @@ def similarities(rows: Any, columns: Any) -> np.ndarray:
     if keras.backend.backend() == "torch":
         return product.detach().cpu().numpy()
     return np.asarray(product)
+
+
+def steps_between(rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:
+    """Distances in steps of all pairs of up to `size` rows and columns."""
+    products = similarities(to_tensor(rows, size), to_tensor(columns, size))
+    return to_steps(products[: len(rows), : len(columns)])
+
+
+def new_progress(plan: Plan) -> Progress:
+    """Make what a walk tells how much is done, and how much there is to do."""
+    bar: keras.utils.Progbar | None = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal bar
+        if plan.shows_progress:
+            bar = bar or keras.utils.Progbar(total, unit_name="block")
+            bar.update(done, finalize=done == total)
+
+    return report
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -182,7 +204,7 @@ def walk_pairs(
         use_numba=len(queries) * gallery.size >= _NUMBA_PAIRS,
     )
     places = list(_places(walk, asked))
-    progress = plan.new_progress()
+    progress = new_progress(plan)
     executor = plan.executor or local_executor()
     if executor is None or len(places) == 1:
         walk.run(asked, tally, ranks, ranks if walk.is_symmetric else None, progress)
@@ -273,7 +295,7 @@ class WalkPart:
                 tally,
                 row_ranks,
                 row_ranks if self.walk.is_symmetric else column_ranks,
-                no_progress,
+                lambda done, total: None,
             )
         found = (
             None if ranks is None else (ranks.nearer, ranks.live)

@@ -12,8 +12,6 @@ import keras
 from keras_tcm.evaluation._inputs.pair_space import PairSpace
 from keras_tcm.evaluation.precision import ProcessSetting
 
-# Takes how much is done, and how much there is to do.
-Progress = Callable[[int, int], None]
 # With verbose="auto", a progress bar appears from this many pairs on (some seconds).
 _LONG_RUN_PAIRS = 10**9
 # How often Dask counts a part anew that failed, say for want of a file system. Workers
@@ -218,10 +216,6 @@ def _take_one(pending: set[concurrent.futures.Future]) -> Any:
     return future.result()
 
 
-def no_progress(done: int, total: int) -> None:
-    """Report nothing."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """How to go through pairs, whatever is counted.
@@ -241,19 +235,6 @@ class Plan:
     block_size: int | None = None
     executor: Executor | None = None
     shows_progress: bool = False
-
-    def new_progress(self) -> Progress:
-        """Make what a walk reports to."""
-        if not self.shows_progress:
-            return no_progress
-        bar: keras.utils.Progbar | None = None
-
-        def report(done: int, total: int) -> None:
-            nonlocal bar
-            bar = bar or keras.utils.Progbar(total, unit_name="block")
-            bar.update(done, finalize=done == total)
-
-        return report
 
 
 def plan_for(
