@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_tcm.evaluation._class_figures import ClassFigures
 from keras_tcm.evaluation.evaluation import Evaluation
+from keras_tcm.student import student_quantile
 from keras_tcm.validation import UndefinedError, check_integer
 
 # Of all intervals.
@@ -286,9 +287,6 @@ def _tail(num_classes: int) -> float:
     The spread of resamples underestimates that of `num_classes` values, and is itself
     uncertain: the normal quantile is enlarged as for a mean.
     """
-    # Not at the top: who imports keras_tcm need not wait for SciPy.
-    from scipy.special import stdtrit
-
-    quantile = float(stdtrit(num_classes - 1, (1 + CONFIDENCE) / 2))
+    quantile = student_quantile(CONFIDENCE, num_classes - 1)
     quantile *= math.sqrt(num_classes / (num_classes - 1))
     return statistics.NormalDist().cdf(-quantile)
