@@ -86,10 +86,8 @@ def evaluation_of(
 def _all_rates(counts: PairCounts, more: Sequence[float]) -> ErrorRates:
     """Rates at each of `thresholds.cuts`.
 
-    Args:
-        counts: What has been counted.
-        more: The distances that the cuts after those of the calibration range stand
-            for; NaN where they stand for none.
+    After those of the calibration range, the cuts stand for `more` distances, NaN where
+    they stand for none.
     """
     cuts = counts.thresholds.cuts
     return ErrorRates(

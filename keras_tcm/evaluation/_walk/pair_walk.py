@@ -347,10 +347,10 @@ def _part(
     columns: range,
 ) -> WalkPart:
     is_diagonal = walk.is_symmetric and rows == columns
-    row_tensors = column_tensors = walk.rows.part(rows)
+    row_vectors = column_vectors = walk.rows.part(rows)
     column_positives = None
     if not is_diagonal:
-        column_tensors = walk.columns.part(columns)
+        column_vectors = walk.columns.part(columns)
         if walk.is_symmetric and ranks is not None:
             column_positives = ranks.positives_of(columns)
     first_same, last_same = (
@@ -360,14 +360,13 @@ def _part(
     return WalkPart(
         rows=rows,
         columns=columns,
-        walk=TileWalk(
-            row_tensors,
-            column_tensors,
-            first_same,
-            last_same,
-            walk.sides,
-            is_diagonal,
-            walk.use_numba,
+        walk=dataclasses.replace(
+            walk,
+            rows=row_vectors,
+            columns=column_vectors,
+            first_same=first_same,
+            last_same=last_same,
+            is_symmetric=is_diagonal,
         ),
         new_tally=None if tally is None else tally.part(rows, columns),
         row_positives=None if ranks is None else ranks.positives_of(rows),
