@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_tcm.evaluation._counting.pair_counts import PairCounts
+from keras_tcm.evaluation._counting.count_pairs import PairCounts
 from keras_tcm.evaluation.criteria import Criteria, Thresholds
 from keras_tcm.evaluation.distances import NUM_STEPS
-from keras_tcm.evaluation.error_rates import ErrorRates
-from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
+from keras_tcm.evaluation.evaluation import ErrorRates, Evaluation, OperatingPoint
 from keras_tcm.labels import label_array
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
 
@@ -87,10 +86,8 @@ def evaluation_of(
 def _all_rates(counts: PairCounts, more: Sequence[float]) -> ErrorRates:
     """Rates at each of `thresholds.cuts`.
 
-    Args:
-        counts: What has been counted.
-        more: The distances that the cuts after those of the calibration range stand
-            for; NaN where they stand for none.
+    After those of the calibration range, the cuts stand for `more` distances, NaN where
+    they stand for none.
     """
     cuts = counts.thresholds.cuts
     return ErrorRates(

@@ -162,17 +162,7 @@ class CrossBatchMemory(keras.Model):
     def _remembered(self, embeddings: Any, labels: Any, weights: Any) -> Any:
         """What is in memory; of weight 0 where it is empty, or not to be used yet."""
         memory = self._memory
-        for name, rows, variable in (
-            ("y_pred", embeddings, memory.embeddings),
-            ("y_true", labels, memory.labels),
-        ):
-            found, expected = tuple(rows.shape[1:]), tuple(variable.shape[1:])
-            if found != expected:
-                raise ValueError(
-                    f"`{name}` must be as wide as what is remembered, {expected}: see "
-                    "`label_width` for labels. Received: "
-                    f"{name}.shape=(batch, {', '.join(map(str, found))})"
-                )
+        memory.check_shapes(embeddings, labels, ": see `label_width` for labels")
         is_warm = ops.convert_to_tensor(self._warm_steps) >= self.warmup_steps
         remembered = ops.convert_to_tensor(memory.weights)
         return (

@@ -2,7 +2,7 @@
 
 import argparse
 
-from keras_tcm.cli.messages import UsageError, legible
+from keras_tcm.cli.messages import legible, mistakes
 from keras_tcm.cli.options import make_folder, tcm_setting
 from keras_tcm.study import DEMO_STEPS, DemoSettings, run_demo
 from keras_tcm.study.report import (
@@ -18,12 +18,10 @@ from keras_tcm.validation import check_integer
 def run(args: argparse.Namespace) -> None:
     """Carry out the command."""
     tcm = tcm_setting(args)
-    try:
+    with mistakes(ValueError):
         if args.steps is not None:
             check_integer("--steps", args.steps, 1)
         check_integer("--seed", args.seed, 0)
-    except ValueError as error:
-        raise UsageError(error) from None
     make_folder(args.out)
     settings = DemoSettings(args.loss, tcm, args.steps, args.seed)
     evaluations, steps = run_demo(args.out, settings, args.data_dir)
