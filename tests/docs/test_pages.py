@@ -79,6 +79,7 @@ PACKAGES = (
     "models",
     "ops",
     "relevance",
+    "threshold",
     "visualization",
 )
 
