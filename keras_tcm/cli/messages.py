@@ -11,6 +11,11 @@ _ARGUMENTS = (
     "epsilon",
     "far_targets",
     "gallery_includes_queries",
+    "far",
+    "frr",
+    "confidence",
+    "promise",
+    "class_share",
 )
 
 

@@ -13,9 +13,8 @@ from keras_tcm.evaluation import (
 from keras_tcm.threshold.distance_sketch import MAX_SAMPLES, DistanceSketch, spread
 from keras_tcm.threshold.fingerprints import Canaries, data_digest, fingerprint
 from keras_tcm.threshold.promises import (
-    class_rank,
     classes_needed,
-    classes_needed_for_class_promise,
+    classes_needed_by_each,
     kept_for_classes,
     kept_for_population,
 )
@@ -58,10 +57,10 @@ def choose_threshold(
       whose upper limit over classes is at most the target.
     - `promise="class"`: at least `class_share` of other classes have a FAR of their own
       of at most `far`, in at least `confidence` of the cases. It is an order statistic
-      of the thresholds of the classes; with a gallery, the promise is exact for classes
-      that are exchangeable, and without one it neglects that the classes are also
-      compared with each other. It takes `log(1 - confidence) / log(class_share)`
-      classes, 59 by default.
+      of the thresholds of the classes. With a gallery, that is exact for classes that
+      are exchangeable, and takes `log(1 - confidence) / log(class_share)` of them, 59
+      by default; without one, it is stricter, because the classes that each is compared
+      with are a sample too, and takes 72.
 
     "Of the same kind" means drawn as these were: other people from the same cameras,
     not other cameras. With `frr`, the same holds for the FRR of the strictest threshold
@@ -263,8 +262,8 @@ def _too_few(
         )
     other = ""
     if class_share is not None:
-        needed = classes_needed_for_class_promise(confidence, class_share)
-        if class_rank(len(errors.pairs), confidence, class_share):
+        needed = classes_needed_by_each(errors, confidence, class_share)
+        if len(errors.pairs) >= needed:
             return (
                 f"`{name}` must be a rate that some threshold keeps for all but few of "
                 f"the classes. Received: {name}={target}, which more of the "

@@ -42,6 +42,11 @@ def kept_for_classes(
     `Beta(k, G + 1 - k)`, if classes are exchangeable. It is at most `1 - class_share`
     with probability `P(Binomial(G, 1 - class_share) >= k)`.
 
+    Where classes are compared with each other, the partners of a class are a sample
+    too, and all rates are too low together if it lacks those that many are near to. So
+    they are raised to the upper limit of what the partners contribute, half of the
+    standard error of the rate in all. Both errors then share `1 - confidence`.
+
     Args:
         errors: Errors by class.
         target: The target, in (0, 1).
@@ -53,16 +58,16 @@ def kept_for_classes(
         the largest `k` with a probability of at least `confidence`. None are true if
         there is no such `k`.
     """
-    exceeded = (_class_rates(errors, confidence) > target).sum(axis=0)
+    rates = errors.per_class
+    if errors.classes_per_pair == 2:
+        confidence = (1.0 + confidence) / 2.0
+        rates = _raised(errors, confidence)
     rank = class_rank(len(errors.pairs), confidence, class_share)
-    return exceeded < rank
+    return (rates > target).sum(axis=0) < rank
 
 
-def _class_rates(errors: ClassErrors, confidence: float) -> np.ndarray:
-    """Rates of the classes, raised for partners that are a sample themselves."""
-    if errors.classes_per_pair == 1:
-        return errors.per_class
-    # Half of the standard error of the FAR comes from each end of the pairs.
+def _raised(errors: ClassErrors, confidence: float) -> np.ndarray:
+    """Rates of the classes at the upper limit of what their partners contribute."""
     rest = np.maximum(1.0 - errors.relative_errors(confidence) / 2.0, 0.0)
     # Where nothing is accepted, no class exceeds anything.
     scale = np.where(errors.rates > 0, rest, 1.0)
@@ -79,8 +84,12 @@ def class_rank(num_classes: int, confidence: float, class_share: float) -> int:
     return int((probabilities >= confidence).sum())
 
 
-def classes_needed_for_class_promise(confidence: float, class_share: float) -> int:
-    """Number of classes from which on `class_rank` is at least 1."""
+def classes_needed_by_each(
+    errors: ClassErrors, confidence: float, class_share: float
+) -> int:
+    """Number of classes without which `kept_for_classes` is never true."""
+    if errors.classes_per_pair == 2:
+        confidence = (1.0 + confidence) / 2.0
     return math.ceil(math.log(1.0 - confidence) / math.log(class_share))
 
 

@@ -180,10 +180,10 @@ class TestClasses:
         assert strict.value < loose.value
 
     def test_the_number_of_classes_that_it_takes(self):
-        x, y = population(6, 58)
-        with pytest.raises(UndefinedError, match="takes about 59 classes"):
+        x, y = population(6, 71)
+        with pytest.raises(UndefinedError, match="takes about 72 classes"):
             choose_threshold(x, y, far=0.2, promise="class")
-        x, y = population(6, 59)
+        x, y = population(6, 72)
         threshold = choose_threshold(x, y, far=0.2, promise="class")
         assert threshold.per_class_far[1.0] <= 0.2
 
