@@ -13,6 +13,7 @@ from keras_tcm.evaluation._inputs.pair_space import PairSpace, pair_space
 from keras_tcm.evaluation._walk.executors import ClientExecutor
 from keras_tcm.evaluation._walk.plan import plan_for
 from keras_tcm.evaluation.class_errors import ClassErrors
+from keras_tcm.evaluation.class_intervals import pair_errors
 from keras_tcm.evaluation.criteria import (
     Criteria,
     Thresholds,
@@ -205,8 +206,7 @@ def count_classes(
 def _class_counts(space: PairSpace, counts: PairCounts) -> ClassCounts:
     thresholds, places = np.unique(counts.thresholds.calibration, return_index=True)
     # Equal thresholds have equal counts; those asked for come last and are exact.
-    cuts = counts.thresholds.cuts[places]
-    rejected = counts.num_positives[:, None] - counts.positives_accepted[:, places]
+    far, frr = (x.some(places) for x in pair_errors(counts, space.times_met))
     return ClassCounts(
         space=space,
         classes=counts.classes,
@@ -215,21 +215,6 @@ def _class_counts(space: PairSpace, counts: PairCounts) -> ClassCounts:
         num_samples=counts.num_queries,
         num_positive_pairs=counts.positive.size,
         thresholds=thresholds,
-        far=ClassErrors(
-            errors=counts.negatives_accepted[:, places],
-            pairs=counts.num_negatives,
-            all_errors=np.rint(
-                counts.negative.share_up_to(cuts) * counts.num_negative_pairs
-            ),
-            all_pairs=counts.num_negative_pairs,
-            classes_per_pair=space.times_met,
-            num_others=counts.num_excluded,
-        ),
-        # Without a gallery each pair is met from both of its ends: that cancels out.
-        frr=ClassErrors(
-            errors=rejected,
-            pairs=counts.num_positives,
-            all_errors=rejected.sum(axis=0),
-            all_pairs=int(counts.num_positives.sum()),
-        ),
+        far=far,
+        frr=frr,
     )

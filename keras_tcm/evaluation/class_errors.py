@@ -82,15 +82,16 @@ class ClassErrors:
             self, errors=self.errors[:, places], all_errors=self.all_errors[places]
         )
 
+    def without_each(self) -> np.ndarray:
+        """The rates without each class, shape `(C, T)`."""
+        return (self.all_errors - self.errors) / (self.all_pairs - self.pairs)[:, None]
+
     @functools.cached_property
     def variances(self) -> np.ndarray:
         """Variances of the rates over classes, shape `(T,)`; infinite below 3."""
         if len(self.pairs) < MIN_CLASSES:
             return np.full(len(self.all_errors), np.inf)
-        without = (self.all_errors - self.errors) / (self.all_pairs - self.pairs)[
-            :, None
-        ]
-        variances = (len(without) - 1) * without.var(axis=0)
+        variances = (len(self.pairs) - 1) * self.without_each().var(axis=0)
         if self.num_others:
             # Each of the others moves the rate as its pairs do.
             pairs = self.pairs.astype(np.float64)

@@ -21,7 +21,7 @@ from keras_tcm.validation import check_choice, check_integer, check_number
 
 _FORMAT = "keras_tcm.Evaluation"
 # Of what `to_dict` returns: another number where its fields, or their meaning, change.
-_VERSION = 1
+_VERSION = 2
 # Fields that hold operating points.
 _POINTS = ("operating_points", "at_thresholds")
 
@@ -43,6 +43,9 @@ class OperatingPoint:
             target, and of `"far"` as the rate of all pairs at this threshold; where the
             threshold was asked for, of `"far"` and of `"frr"`, which is 0. `None` if
             all pairs were compared, or if unresolved.
+        intervals: 95% intervals of `"threshold"`, `"far"` and `"frr"`, for other
+            classes of the same kind: see `Evaluation.intervals`. `None` where that is,
+            or if unresolved.
     """
 
     far_target: float
@@ -52,6 +55,7 @@ class OperatingPoint:
     per_class_far: np.ndarray
     per_class_frr: np.ndarray
     standard_errors: dict[str, float] | None = None
+    intervals: dict[str, tuple[float, float]] | None = None
 
     @property
     def resolved(self) -> bool:
@@ -94,6 +98,10 @@ class Evaluation:
             k). `None` if all pairs were compared.
         at_thresholds: One `OperatingPoint` per distance of `at_thresholds`, increasing
             and each of them once.
+        intervals: 95% intervals of `"opis"`, `"eer"`, `"map_at_r"` and `"recall_at_1"`
+            (and the other k), for other classes of the same kind: see `ClassErrors`.
+            With a gallery, for other classes of queries against it. `None` below three
+            classes, where pairs were sampled, and where a sample has several classes.
 
     Example:
 
@@ -124,6 +132,7 @@ class Evaluation:
     error_rates: ErrorRates
     standard_errors: dict[str, float] | None = None
     at_thresholds: tuple[OperatingPoint, ...] = ()
+    intervals: dict[str, tuple[float, float]] | None = None
 
     def operating_point(self, far: float) -> OperatingPoint:
         """The operating point for a FAR target.
@@ -325,11 +334,11 @@ class Evaluation:
                 f"FAR <= {point.far_target:<9g}"
                 + (
                     f"threshold {point.threshold:.4f}"
-                    f"{_error(point.standard_errors, 'threshold', '.4f')}, "
+                    f"{_error(point, 'threshold', '.4f')}, "
                     f"FAR {point.far:.4%}"
-                    f"{_error(point.standard_errors, 'far', '.4%')}, "
+                    f"{_error(point, 'far', '.4%')}, "
                     f"FRR {point.frr:.2%}"
-                    f"{_error(point.standard_errors, 'frr', '.2%')}"
+                    f"{_error(point, 'frr', '.2%')}"
                     if point.resolved
                     else "not resolved by the negative pairs"
                 )
@@ -337,13 +346,16 @@ class Evaluation:
         for point in self.at_thresholds:
             lines.append(
                 f"At {point.threshold:<13.4f}"
-                f"FAR {point.far:.4%}{_error(point.standard_errors, 'far', '.4%')}, "
+                f"FAR {point.far:.4%}{_error(point, 'far', '.4%')}, "
                 f"FRR {point.frr:.2%}"
+                f"{_error(point, 'frr', '.2%')}"
             )
+        if self.intervals is not None:
+            lines.append("(95% intervals, for other classes of the same kind)")
         return "\n".join(lines)
 
     def _error(self, name: str, form: str) -> str:
-        return _error(self.standard_errors, name, form)
+        return _error(self, name, form)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values; NaN becomes `None`.
@@ -415,6 +427,7 @@ class Evaluation:
         values["recall"] = {int(k): value for k, value in values["recall"].items()}
         errors = values["standard_errors"]
         values["standard_errors"] = errors and _load_errors(errors)
+        values["intervals"] = _load_intervals(values["intervals"])
         values["error_rates"] = ErrorRates.from_dict(values["error_rates"])
         for name in _POINTS:
             values[name] = tuple(
@@ -473,8 +486,15 @@ class Evaluation:
             partial.write_bytes(page)
 
 
-def _error(errors: dict[str, float] | None, name: str, form: str) -> str:
-    return "" if errors is None else f" ± {errors[name]:{form}}"
+def _error(measured: Evaluation | OperatingPoint, name: str, form: str) -> str:
+    """What is known of the error of a value: a standard error, an interval, nothing."""
+    errors, intervals = measured.standard_errors, measured.intervals
+    if errors is not None:
+        return f" ± {errors[name]:{form}}"
+    if intervals is None or name not in intervals:
+        return ""
+    low, high = intervals[name]
+    return f" ({low:{form}} to {high:{form}})"
 
 
 def _to_json(value: Any) -> Any:
@@ -490,7 +510,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
-    errors = values.pop("standard_errors")
+    errors, intervals = values.pop("standard_errors"), values.pop("intervals")
     # `None` stands for NaN, and NumPy reads it as such.
     arrays = {name: np.asarray(value, np.float64) for name, value in values.items()}
     return OperatingPoint(
@@ -501,7 +521,16 @@ def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
         per_class_far=arrays["per_class_far"],
         per_class_frr=arrays["per_class_frr"],
         standard_errors=errors and _load_errors(errors),
+        intervals=_load_intervals(intervals),
     )
+
+
+def _load_intervals(
+    intervals: dict[str, list[float]] | None,
+) -> dict[str, tuple[float, float]] | None:
+    if intervals is None:
+        return None
+    return {name: (low, high) for name, (low, high) in intervals.items()}
 
 
 def _load_errors(errors: dict[str, float | None]) -> dict[str, float]:
