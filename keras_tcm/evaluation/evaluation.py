@@ -407,6 +407,8 @@ class Evaluation:
                 "`values` must be what `Evaluation.to_dict` returns, with "
                 f"format={_FORMAT!r}. Received: {values!r:.200}"
             )
+        if values.get("version") == 1:
+            values = _from_first_version(values)
         if values.get("version") != _VERSION:
             raise ValueError(
                 f"`values` must be of version {_VERSION}, which this version of "
@@ -523,6 +525,15 @@ def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
         standard_errors=errors and _load_errors(errors),
         intervals=_load_intervals(intervals),
     )
+
+
+def _from_first_version(values: dict[str, Any]) -> dict[str, Any]:
+    """What the first version returned in the form of this one: without intervals."""
+    points = {
+        name: [{**point, "intervals": None} for point in values.get(name, ())]
+        for name in _POINTS
+    }
+    return {**values, **points, "version": _VERSION, "intervals": None}
 
 
 def _load_intervals(

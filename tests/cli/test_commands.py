@@ -26,7 +26,7 @@ from keras_tcm import (
     cli,
     evaluate_embeddings,
 )
-from keras_tcm.cli.commands import study, toy
+from keras_tcm.cli.commands import demo, study, toy
 from keras_tcm.cli.messages import legible
 from keras_tcm.study import TCMSetting
 from keras_tcm.study.run_record import read_run
@@ -650,6 +650,21 @@ class TestThreshold:
         check_mistake(capsys, code, "a file that `Threshold.save` wrote")
         code = run("check", tmp_path / "none.json", file)
         check_mistake(capsys, code, "none.json")
+
+
+def test_the_demo_ends_with_what_to_do():
+    x, y = samples(num_classes=60)
+    result = evaluate_embeddings(x, y)
+    text = demo.advice({"without": result, "with TCM": result})
+    point = result.operating_point(0.01)
+    low, high = point.intervals["far"]
+    assert (
+        f"To use with TCM: accept a pair up to the distance {point.threshold:.4f}"
+        in (text)
+    )
+    assert f"accepts {low:.2%} to {high:.2%}" in text
+    few = evaluate_embeddings(x[:9], np.arange(9) // 3, far_range=(0.1, 0.5))
+    assert "too few characters" in demo.advice({"with TCM": few})
 
 
 def write_two(tmp_path, **changes):

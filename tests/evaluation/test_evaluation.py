@@ -114,7 +114,7 @@ class TestFiles:
         values = result.to_dict()
         assert (values["format"], values["version"]) == ("keras_tcm.Evaluation", 2)
 
-    @pytest.mark.parametrize("version", [0, 1, "2.0", None, "drop"])
+    @pytest.mark.parametrize("version", [0, 3, "2.0", None, "drop"])
     def test_another_version(self, tmp_path, result, version):
         path = self.path(tmp_path, result, version=version)
         with pytest.raises(ValueError, match=r"`path`.*version 2.*version=") as caught:
