@@ -13,6 +13,11 @@ _ARGUMENTS = (
     "epsilon",
     "far_targets",
     "gallery_includes_queries",
+    "far",
+    "frr",
+    "confidence",
+    "promise",
+    "class_share",
 )
 
 

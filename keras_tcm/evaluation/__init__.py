@@ -9,6 +9,10 @@ from keras_tcm.evaluation._counting.single_measures import (
 from keras_tcm.evaluation._counting.single_measures import recall_at_k as recall_at_k
 from keras_tcm.evaluation._inputs.pair_space import check_relevance as check_relevance
 from keras_tcm.evaluation._inputs.samples import check_embeddings as check_embeddings
+from keras_tcm.evaluation._inputs.samples import normalize as normalize
+from keras_tcm.evaluation.class_counts import ClassCounts as ClassCounts
+from keras_tcm.evaluation.class_counts import count_classes as count_classes
+from keras_tcm.evaluation.class_errors import ClassErrors as ClassErrors
 from keras_tcm.evaluation.compare_embeddings import CONFIDENCE as CONFIDENCE
 from keras_tcm.evaluation.compare_embeddings import Estimate as Estimate
 from keras_tcm.evaluation.compare_embeddings import MeasureChange as MeasureChange
@@ -24,6 +28,7 @@ from keras_tcm.evaluation.distances import Histogram as Histogram
 from keras_tcm.evaluation.distances import accepted_steps as accepted_steps
 from keras_tcm.evaluation.distances import from_cosine as from_cosine
 from keras_tcm.evaluation.distances import to_cosine as to_cosine
+from keras_tcm.evaluation.distances import to_steps as to_steps
 from keras_tcm.evaluation.evaluate_embeddings import (
     evaluate_embeddings as evaluate_embeddings,
 )

@@ -101,7 +101,7 @@ class Criteria:
         """Choose the thresholds from the distances of all pairs."""
         bounds = self._bounds(positive, negative)
         calibration = np.linspace(*bounds, self.num_thresholds)
-        points = [_operating_steps(negative, target) for target in self.far_targets]
+        points = [operating_steps(negative, target) for target in self.far_targets]
         point_cuts = [0 if point is None else point + TIE_STEPS for point in points]
         crossing, eer = equal_error(positive, negative)
         # At the largest distance every pair is accepted: that is no end of a range.
@@ -241,7 +241,7 @@ def equal_error(positive: Histogram, negative: Histogram) -> tuple[int, float]:
     return int(observed[nearest]), float((far[nearest] + frr[nearest]) / 2)
 
 
-def _operating_steps(negative: Histogram, target: float) -> int | None:
+def operating_steps(negative: Histogram, target: float) -> int | None:
     """Threshold in steps with the largest FAR up to `target`, or `None`."""
     acceptable = math.floor(target * negative.size)
     # Floor of a rounded product: 0.29 * 100 is 28.999...

@@ -217,7 +217,8 @@ def evaluate_embeddings(
     )
     plan = plan_for(space, recall_at, max_pairs, seed, block_size, executor, verbose)
     counts = count_pairs(space, plan, criteria)
-    return evaluation_of(counts, criteria, recall_at)
+    classes_per_pair = space.times_met if space.relevance is None else None
+    return evaluation_of(counts, criteria, recall_at, classes_per_pair)
 
 
 def _check_recall_at(recall_at: Any) -> tuple[int, ...]:
