@@ -8,6 +8,7 @@ import numpy as np
 from keras_tcm import evaluate_embeddings
 
 TCM = {"positive_margin": 0.7, "negative_margin": 0.4, "weight": 0.3}
+AUTO = {"strength": 0.7}
 
 
 @functools.cache
@@ -94,19 +95,23 @@ def measures(recall_at_1=0.8, opis=0.004, epsilon_opis=0.03):
 
 
 def whole_study(
-    datasets=("glyphs", "codes"), seeds=(0, 1, 2), batch_sizes=(32, 128), seed=0
+    datasets=("glyphs", "codes"),
+    seeds=(0, 1, 2),
+    batch_sizes=(32, 128),
+    seed=0,
+    arms=(TCM,),
 ):
     """Runs of all parts, with random measures."""
     rng = np.random.default_rng(seed)
 
-    def random_pair(effect=0.2, **options):
+    def random_models(arms=arms, effect=0.2, **options):
         recall, opis = rng.uniform(0.8, 0.9), 0.004 * np.exp(0.3 * rng.normal())
-        change = np.exp(-effect + 0.1 * rng.normal())
-        return pair(
-            measures(recall, opis, 7 * opis),
-            measures(recall + 0.01 * rng.normal(), opis * change, 7 * opis * change),
-            **options,
-        )
+        models = [run(measures=measures(recall, opis, 7 * opis), **options)]
+        for tcm in arms:
+            after = opis * np.exp(-effect + 0.1 * rng.normal())
+            found = measures(recall + 0.01 * rng.normal(), after, 7 * after)
+            models.append(run(measures=found, tcm=tcm, **options))
+        return models
 
     runs = []
     for dataset in datasets:
@@ -114,18 +119,10 @@ def whole_study(
             for loss in "multi_similarity", "smooth_ap":
                 place = {"dataset": dataset, "backbone": backbone, "loss": loss}
                 for number in seeds:
-                    runs += random_pair(**place, seed=number, evaluation_seed=number)
-                plain, *_ = random_pair(part="tuning", **place)
-                runs.append(plain)
-                for weight in 0.1, 0.3, 1.0:
-                    _, tuned = random_pair(
-                        0.2 * weight,
-                        part="tuning",
-                        tcm={**TCM, "weight": weight},
-                        **place,
-                    )
-                    runs.append(tuned)
+                    runs += random_models(**place, seed=number, evaluation_seed=number)
+                weights = [{**TCM, "weight": weight} for weight in (0.1, 0.3, 1.0)]
+                runs += random_models(weights, part="tuning", **place)
     for loss in "multi_similarity", "smooth_ap", "triplet_margin":
         for batch_size in batch_sizes:
-            runs += random_pair(part="sweep", loss=loss, batch_size=batch_size)
+            runs += random_models(part="sweep", loss=loss, batch_size=batch_size)
     return runs

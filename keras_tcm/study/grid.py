@@ -5,10 +5,12 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import keras
+
 from keras_tcm.losses import (
     TCM,
+    AutoTCM,
     Contrastive,
-    EmbeddingLoss,
     MultiSimilarity,
     RecallAtK,
     SmoothAP,
@@ -18,13 +20,14 @@ from keras_tcm.losses import (
 from keras_tcm.study.training import Recipe
 
 PARTS = ("comparison", "tuning", "sweep")
-BASE_LOSSES: dict[str, type[EmbeddingLoss]] = {
+BASE_LOSSES: dict[str, type[keras.losses.Loss]] = {
     "smooth_ap": SmoothAP,
     "multi_similarity": MultiSimilarity,
     "supervised_contrastive": SupervisedContrastive,
     "recall_at_k": RecallAtK,
     "contrastive": Contrastive,
     "triplet_margin": TripletMargin,
+    "circle": keras.losses.Circle,
 }
 
 
@@ -32,13 +35,45 @@ BASE_LOSSES: dict[str, type[EmbeddingLoss]] = {
 class TCMSetting:
     """The margins of TCM, and its weight beside the base loss."""
 
+    arm = "TCM"
+
     positive_margin: float
     negative_margin: float
     weight: float
 
-    def add_to(self, loss: EmbeddingLoss) -> EmbeddingLoss:
+    def __str__(self) -> str:
+        margins = f"{self.positive_margin:g}, {self.negative_margin:g}"
+        return f"{self.weight:g} * TCM({margins})"
+
+    @property
+    def short_name(self) -> str:
+        """What tells it from the others of a cell in the name of a run."""
+        return f"tcm{self.weight:g}"
+
+    def add_to(self, loss: keras.losses.Loss) -> keras.losses.Loss:
         """Return the sum of a base loss and TCM."""
         return loss + self.weight * TCM(self.positive_margin, self.negative_margin)
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoTCMSetting:
+    """TCM that sets its own margins and weight, and its strength."""
+
+    arm = "AutoTCM"
+
+    strength: float = 0.7
+
+    def __str__(self) -> str:
+        return f"AutoTCM(strength={self.strength:g})"
+
+    @property
+    def short_name(self) -> str:
+        """What tells it from the others of a cell in the name of a run."""
+        return f"auto{self.strength:g}"
+
+    def add_to(self, loss: keras.losses.Loss) -> keras.losses.Loss:
+        """Return a base loss with TCM."""
+        return AutoTCM(loss, strength=self.strength)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +86,11 @@ class Cell:
     batch_size: int
     steps: int
 
+    @property
+    def tuned_for(self) -> tuple[str, Recipe, str]:
+        """What margins and a weight of TCM are chosen for."""
+        return self.dataset, self.recipe, self.loss
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -61,20 +101,21 @@ class Run:
             evaluated on the others), `"comparison"` or `"sweep"` (evaluated on the
             test classes).
         cell: What is trained.
-        tcm: TCM beside the base loss; `None` for the base loss alone.
+        tcm: TCM beside the base loss, by given margins and weight or by its own;
+            `None` for the base loss alone.
         seed: Seed of the weights and of the batches.
     """
 
     part: str
     cell: Cell
-    tcm: TCMSetting | None
+    tcm: TCMSetting | AutoTCMSetting | None
     seed: int
 
     @property
     def name(self) -> str:
         """The name of the run, and of its file."""
         cell = self.cell
-        tcm = "none" if self.tcm is None else f"tcm{self.tcm.weight:g}"
+        tcm = "none" if self.tcm is None else self.tcm.short_name
         words = (cell.dataset, cell.recipe.backbone, cell.loss, f"b{cell.batch_size}")
         return "-".join((self.part, *words, tcm, f"seed{self.seed}"))
 
@@ -130,7 +171,7 @@ class Preset:
                     yield Cell(dataset, recipe, loss, self.batch_size, steps)
 
     def sweep_cells(self) -> Iterator[Cell]:
-        """Yield what the sweep trains with and without TCM."""
+        """Yield what the sweep trains without TCM and with it."""
         dataset, recipe = self.sweep_dataset, self.recipes[0]
         for loss in self.sweep_losses:
             for batch_size in self.sweep_batch_sizes:
@@ -156,6 +197,8 @@ _SWEEP_LOSSES = (
     "recall_at_k",
     "supervised_contrastive",
     "triplet_margin",
+    "contrastive",
+    "circle",
 )
 
 PRESETS: dict[str, Preset] = {
@@ -169,7 +212,7 @@ PRESETS: dict[str, Preset] = {
         ),
         losses=("multi_similarity", "smooth_ap"),
         batch_size=128,
-        seeds=(0, 1, 2),
+        seeds=(0, 1, 2, 3, 4),
         weights=(0.1, 0.3, 1.0),
         tuning_steps=0.5,
         sweep_dataset="glyphs",
@@ -207,7 +250,7 @@ PRESETS: dict[str, Preset] = {
         ),
         losses=("recall_at_k", "smooth_ap"),
         batch_size=256,
-        seeds=(0, 1, 2),
+        seeds=(0, 1, 2, 3, 4),
         weights=(0.1, 0.3, 1.0),
         tuning_steps=0.5,
         sweep_dataset="cub200",

@@ -16,7 +16,7 @@ import keras
 import keras_tcm
 from keras_tcm.evaluation import Evaluation
 from keras_tcm.files import write_text
-from keras_tcm.study.grid import PARTS, Cell, Run, TCMSetting
+from keras_tcm.study.grid import PARTS, AutoTCMSetting, Cell, Run, TCMSetting
 from keras_tcm.study.training import Recipe
 
 T = TypeVar("T")
@@ -203,12 +203,15 @@ def _run(values: dict[str, Any]) -> Run:
     if part not in PARTS:
         raise ValueError(f"`part` must be one of {', '.join(PARTS)}: {part!r}")
     tcm = config["tcm"]
+    if tcm is not None:
+        tcm = _get(config, "tcm", dict)
+        tcm = _typed(AutoTCMSetting if "strength" in tcm else TCMSetting, tcm)
     run = _typed(
         Run,
         config,
         part=part,
         cell=_typed(Cell, config, recipe=_typed(Recipe, config)),
-        tcm=None if tcm is None else _typed(TCMSetting, _get(config, "tcm", dict)),
+        tcm=tcm,
     )
     unknown = config.keys() - run.config().keys()
     if unknown:

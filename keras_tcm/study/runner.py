@@ -13,7 +13,14 @@ import numpy as np
 
 from keras_tcm import datasets
 from keras_tcm.evaluation import evaluate_embeddings
-from keras_tcm.study.grid import BASE_LOSSES, PRESETS, Preset, Run, TCMSetting
+from keras_tcm.study.grid import (
+    BASE_LOSSES,
+    PRESETS,
+    AutoTCMSetting,
+    Preset,
+    Run,
+    TCMSetting,
+)
 from keras_tcm.study.run_record import RunRecord, read_run, write_run
 from keras_tcm.study.training import embed, train_embedding_model
 from keras_tcm.study.tuning import held_out, tune
@@ -39,7 +46,8 @@ def run_study(
     for each network and base loss, over all data sets, the weight of TCM: that of the
     lowest OPIS (in geometric mean) among those that cost no more than 0.25 points of
     R@1. Then follow the comparison on the test classes, with all seeds, and the sweep
-    over losses and batch sizes.
+    over losses and batch sizes: without TCM, with TCM as chosen, and with `AutoTCM`,
+    for which nothing is chosen.
 
     A run is a JSON file in `out/runs`, written at once when it is finished. Stopped at
     any point, the study goes on where it was when it is called again.
@@ -51,7 +59,8 @@ def run_study(
         seeds: Seeds of the comparison, integers >= 0. Defaults to those of the preset.
         workers: Processes to train in, which divide the processors among themselves.
             Defaults to one a processor; one where an accelerator does the work.
-        tcm: Margins and weight for all cells. Defaults to `None`: chosen as above.
+        tcm: Margins and weight of TCM for all cells. Defaults to `None`: chosen as
+            above.
 
     Raises:
         ValueError: If an argument is out of range, or `out` holds a run of the same
@@ -75,12 +84,12 @@ def run_study(
         # One seed after the other: a study that was cut short has whole ones.
         for seed in seeds
         for cell in preset.cells()
-        for setting in (None, choose(cell))
+        for setting in (None, choose(cell), AutoTCMSetting())
     ]
     sweep = [
         Run("sweep", cell, setting, preset.seeds[0])
         for cell in preset.sweep_cells()
-        for setting in (None, choose(cell))
+        for setting in (None, choose(cell), AutoTCMSetting())
     ]
     do_runs("comparison and sweep", comparison + sweep)
 

@@ -1,7 +1,8 @@
 """What the runs of a study say: pairs of models with and without TCM, and statistics.
 
 The two models of a pair differ in nothing but TCM: same data, network, base loss,
-steps, batches and seed. All intervals are for the mean of paired changes.
+steps, batches and seed. A model without TCM has a partner in each arm of the study.
+All intervals are for the mean of paired changes.
 """
 
 import dataclasses
@@ -33,6 +34,7 @@ class Setting:
         loss: Name of the base loss.
         batch_size: Samples in a batch, where a part of the study varies it.
         weight: Weight of TCM, where a part of the study varies it.
+        arm: What brings TCM in, `"TCM"` or `"AutoTCM"`, where both may.
     """
 
     dataset: str
@@ -40,6 +42,7 @@ class Setting:
     loss: str
     batch_size: int | None = None
     weight: float | None = None
+    arm: str | None = None
 
     def __str__(self) -> str:
         words = [self.dataset, self.backbone, self.loss]
@@ -47,6 +50,8 @@ class Setting:
             words.append(f"batch size {self.batch_size}")
         if self.weight is not None:
             words.append(f"weight {self.weight:g}")
+        if self.arm is not None:
+            words.append(self.arm)
         return ", ".join(words)
 
 
@@ -142,10 +147,10 @@ class Comparison:
         return next(iter(self.pairs.values()))[1].run
 
     @property
-    def tcm(self) -> TCMSetting:
-        """TCM beside the base loss."""
-        assert self.example.tcm is not None
-        return self.example.tcm
+    def weight(self) -> float:
+        """Weight of TCM, where it is given."""
+        assert isinstance(self.example.tcm, TCMSetting)
+        return self.example.tcm.weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +159,8 @@ class PartSummary:
 
     Attributes:
         part: Which one.
-        comparisons: The settings with a pair, in order of their names.
+        comparisons: The settings with a pair, in order of their names; each arm of
+            the same models is one.
         missing: Runs that the others lead one to expect, in words.
         unused: Runs without a partner.
         num_expected: Number of settings with and without a pair.
@@ -171,8 +177,9 @@ def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
     """Pair the runs of one part of a study.
 
     Expected are all combinations of the data sets, networks, base losses, batch sizes
-    (in the sweep) and seeds that occur, without TCM and with it. The tuning need not
-    combine everything: what occurs in it is expected with all weights and seeds.
+    (in the sweep) and seeds that occur, without TCM and in each arm that occurs. The
+    tuning need not combine everything: what occurs in it is expected with all weights
+    and seeds.
 
     Args:
         records: Runs; those of other parts are passed over.
@@ -206,14 +213,14 @@ def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
     # Without doubles, and in order.
     missing: dict[str, None] = {}
     for setting in settings:
-        base = dataclasses.replace(setting, weight=None)
+        base = _base(setting)
         pairs = {}
         for seed in seeds:
             first, second = without.get((base, seed)), with_tcm.get((setting, seed))
             if first is None:
                 missing[f"{base}, seed {seed}, without TCM"] = None
             if second is None:
-                missing[f"{setting}, seed {seed}, with TCM"] = None
+                missing[f"{setting}, seed {seed}"] = None
             if first is not None and second is not None:
                 pairs[seed] = first, second
                 used |= {first.path, second.path}
@@ -230,32 +237,35 @@ def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
 
 
 def _setting(run: Run) -> Setting:
-    cell = run.cell
+    cell, tcm = run.cell, run.tcm
+    is_tuning = run.part == "tuning"
     return Setting(
         cell.dataset,
         cell.recipe.backbone,
         cell.loss,
         cell.batch_size if run.part == "sweep" else None,
-        run.tcm.weight if run.part == "tuning" and run.tcm else None,
+        tcm.weight if is_tuning and isinstance(tcm, TCMSetting) else None,
+        None if is_tuning or tcm is None else tcm.arm,
     )
+
+
+def _base(setting: Setting) -> Setting:
+    """What a setting has in common with the models without TCM."""
+    return dataclasses.replace(setting, weight=None, arm=None)
 
 
 def _expected(part: str, found: set[Setting]) -> list[Setting]:
     """Settings with TCM that the found ones lead one to expect."""
-    if part == "tuning":
-        weights = {one.weight for one in found if one.weight is not None}
-        bases = {dataclasses.replace(one, weight=None) for one in found}
-        return [
-            dataclasses.replace(base, weight=weight)
-            for base in sorted(bases, key=str)
-            for weight in sorted(weights)
-        ]
-    if not found:
-        return []
-    columns = zip(*map(dataclasses.astuple, found), strict=True)
-    # A column that the part does not vary holds `None` alone.
-    values = [sorted(set(column)) for column in columns]
-    return [Setting(*combination) for combination in itertools.product(*values)]
+    bases = {dataclasses.astuple(_base(one)) for one in found}
+    if bases and part != "tuning":
+        # A column that the part does not vary holds `None` alone.
+        bases = set(itertools.product(*map(set, zip(*bases, strict=True))))
+    with_tcm = {(one.weight, one.arm) for one in found if one != _base(one)}
+    return [
+        dataclasses.replace(Setting(*base), weight=weight, arm=arm)
+        for base in sorted(bases)
+        for weight, arm in sorted(with_tcm)
+    ]
 
 
 def _compare(setting: Setting, pairs: Mapping[int, Pair]) -> Comparison:
@@ -312,6 +322,14 @@ def count_changes(estimates: Sequence[Estimate], is_higher_better: bool) -> Coun
         surely_worse=sum(direction < 0 and sure for direction, sure in directions),
         with_interval=sum(estimate.interval is not None for estimate in estimates),
     )
+
+
+def by_arm(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
+    """Gather the comparisons of each arm, in the order of their names."""
+    arms: dict[str, list[Comparison]] = {}
+    for one in comparisons:
+        arms.setdefault(one.setting.arm or "", []).append(one)
+    return dict(sorted(arms.items()))
 
 
 def representative(comparisons: Sequence[Comparison]) -> Comparison:

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from keras_tcm import data, models
-from keras_tcm.losses import EmbeddingLoss
 
 SAMPLES_PER_CLASS = 4
 # Progress is shown, and the loss is recorded, this many times in a training.
@@ -43,7 +42,7 @@ class Recipe:
 def train_embedding_model(
     x: np.ndarray,
     y: np.ndarray,
-    loss: EmbeddingLoss,
+    loss: keras.losses.Loss,
     steps: int,
     seed: int,
     recipe: Recipe | None = None,

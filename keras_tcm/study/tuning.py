@@ -55,12 +55,10 @@ def tune(preset: Preset, do_runs: DoRuns) -> ChooseTCM:
         for group, members in groups.items()
     }
     settings = {
-        (cell.dataset, cell.recipe, cell.loss): margins(
-            plain[cell], chosen[cell.recipe, cell.loss]
-        )
+        cell.tuned_for: margins(plain[cell], chosen[cell.recipe, cell.loss])
         for cell in cells
     }
-    return lambda cell: settings[cell.dataset, cell.recipe, cell.loss]
+    return lambda cell: settings[cell.tuned_for]
 
 
 def margins(plain: RunRecord, weight: float) -> TCMSetting:

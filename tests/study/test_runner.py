@@ -7,8 +7,17 @@ import pytest
 import study_runs
 from processes import end, start, wait_until
 
+import keras_tcm
+from keras_tcm.losses import MultiSimilarity
 from keras_tcm.study import runner
-from keras_tcm.study.grid import PRESETS, Cell, Run, TCMSetting
+from keras_tcm.study.grid import (
+    BASE_LOSSES,
+    PRESETS,
+    AutoTCMSetting,
+    Cell,
+    Run,
+    TCMSetting,
+)
 from keras_tcm.study.runner import read_done
 from keras_tcm.study.training import Recipe
 
@@ -30,7 +39,7 @@ def test_names_of_runs_are_unique(name):
             ("sweep", preset.sweep_cells()),
         )
         for cell in cells
-        for setting in (None, tcm)
+        for setting in (None, tcm, AutoTCMSetting())
         for seed in preset.seeds
     ]
     assert len({run.name for run in runs}) == len(runs)
@@ -40,8 +49,25 @@ def test_names_of_runs_are_unique(name):
 def test_sixteen_comparisons(name):
     preset = PRESETS[name]
     assert len(list(preset.cells())) == 16
-    assert len(preset.seeds) >= 3
-    assert len(preset.sweep_losses) == 5
+    assert len(preset.seeds) == 5
+    assert len(preset.sweep_losses) == 7
+
+
+def test_strength_is_that_of_the_loss():
+    loss = AutoTCMSetting().add_to(MultiSimilarity())
+    assert loss.get_config() == keras_tcm.AutoTCM(MultiSimilarity()).get_config()
+
+
+@pytest.mark.parametrize("setting", [TCMSetting(0.8, 0.4, 0.3), AutoTCMSetting()])
+@pytest.mark.parametrize("name", BASE_LOSSES)
+def test_tcm_beside_each_loss_is_a_number(name, setting):
+    x = np.random.default_rng(0).normal(size=(12, 6))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype("float32")
+    y = np.repeat(np.arange(4), 3)
+    base = BASE_LOSSES[name]()
+    both = float(setting.add_to(base)(y, x))
+    assert np.isfinite(both)
+    assert both > float(base(y, x))
 
 
 # ----- the records
@@ -121,7 +147,7 @@ def test_killed_and_resumed(tmp_path, capsys, monkeypatch):
     # Nobody is left to write.
     end(process, os.kill, signal.SIGKILL)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*.json")}
-    assert 2 <= len(before) < 10
+    assert 2 <= len(before) < 14
     # Whatever was cut short has left no file that looks finished.
     for path in before:
         assert json.loads(path.read_text())["format"] == 1
@@ -129,8 +155,9 @@ def test_killed_and_resumed(tmp_path, capsys, monkeypatch):
     runner.run_study(folder, "smoke", workers=1)
     output = capsys.readouterr().out
     after = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*")}
-    # 2 for the margins, 2 for the weight, 4 comparisons, 4 of the sweep.
-    assert len(after) == 12
+    # 2 for the margins, 2 for the weight; in three arms, 2 seeds of the comparison and
+    # 2 batch sizes of the sweep.
+    assert len(after) == 16
     assert all(path.suffix == ".json" for path in after)
     assert before.items() <= after.items()
     assert "min left" in output
@@ -182,3 +209,6 @@ def test_killed_and_resumed(tmp_path, capsys, monkeypatch):
         "negative_margin": pytest.approx(1 - far, abs=6e-4),
         "weight": 0.3,
     }
+    auto = "comparison-digits-resnet_small-multi_similarity-b8-auto0.7-seed1.json"
+    config = json.loads((folder / "runs" / auto).read_text())["config"]
+    assert config["tcm"] == {"strength": 0.7}

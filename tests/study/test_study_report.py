@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
-from study_runs import TCM, measures, pair, run, whole_study, write_runs
+from study_runs import AUTO, TCM, measures, pair, run, whole_study, write_runs
 
 matplotlib.use("Agg")
 
@@ -185,7 +185,7 @@ def test_main_tables_have_a_row_for_each_comparison(whole):
     ]
     for header, *rows in markdown_tables(text)[:3]:
         assert header == ["comparison", "without → with TCM", "change"]
-        assert rows[0][0] == "codes, resnet_small, multi_similarity"
+        assert rows[0][0] == "codes, resnet_small, multi_similarity, TCM"
         assert len({name for name, _, _ in rows}) == 8
         for _, values, change in rows:
             before, after = map(float, values.split(" → "))
@@ -206,7 +206,7 @@ def test_settings_and_completeness(whole):
     _, text, _ = whole
     settings = markdown_tables(text)[4]
     assert settings[1] == [
-        "codes, resnet_small, multi_similarity",
+        "codes, resnet_small, multi_similarity, TCM",
         *("0.3 \\* TCM(0.7, 0.4)", "1000, 128", "0, 1, 2"),
     ]
     for line in (
@@ -228,7 +228,7 @@ def test_trade_off_table(whole):
     chosen = [
         one
         for one in comparisons
-        if one.setting.loss == "smooth_ap" and one.tcm.weight == 0.3
+        if one.setting.loss == "smooth_ap" and one.weight == 0.3
     ]
     recall, opis = (
         np.mean([one.changes[name].change.value for one in chosen])
@@ -244,8 +244,10 @@ def form(text):
     # Lines of a table, items of a list, and the settings that a run happens to have.
     text = re.sub(r"(?m)^\| [a-z].*, .*\|\n", "", text)
     text = re.sub(r"(?m)^- [a-z_]+: .*\n", "", text)
+    # The page was written before this was counted.
+    text = re.sub(r"(?m)^- training of all models .*\n", "", text)
     text = re.sub(r"comparisons: \w+, .*(?=\.\n)", "comparisons", text)
-    text = re.sub(r"\w+, \w+, \w+(?=, seed)", "NAME", text)
+    text = re.sub(r"\w+, \w+, \w+, \w+(?=, seed)", "NAME", text)
     # Arrows and stars go with the numbers.
     text = re.sub(r"[↑↓→] (?=[+-])|(?<=\]) \\\*", "", text)
     return re.sub(r"[+-]?\d+(?:\.\d+)?", "N", text)
@@ -278,11 +280,79 @@ def test_the_page_of_the_documentation_agrees_with_itself():
         assert float(found) == pytest.approx(mean, abs=0.06)
 
 
+@pytest.fixture(scope="module")
+def three_arms(tmp_path_factory):
+    """Folder, Markdown and page of a study with both arms."""
+    folder = tmp_path_factory.mktemp("arms")
+    runs = whole_study(datasets=("glyphs",), seeds=(0, 1), arms=(TCM, AUTO))
+    return folder, *report(folder, runs)
+
+
+def test_each_arm_has_its_rows_and_its_findings(three_arms):
+    _, text, _ = three_arms
+    for rows in markdown_tables(text)[:3]:
+        names = [name for name, _, _ in rows[1:]]
+        assert names[:4] == [
+            f"glyphs, resnet_small, {loss}, {arm}"
+            for loss in ("multi_similarity", "smooth_ap")
+            for arm in ("AutoTCM", "TCM")
+        ]
+        assert len(names) == 8
+        before = [values.split(" → ")[0] for _, values, _ in rows[1:]]
+        assert before[::2] == before[1::2]
+    _, *counts = markdown_tables(text)[3]
+    assert [row[0] for row in counts[:2]] == ["OPIS, AutoTCM", "OPIS, TCM"]
+    # Each counts its own.
+    _, *rows = markdown_tables(text)[0]
+    for arm, count in zip(("AutoTCM", "TCM"), counts, strict=False):
+        lower = sum("↓" in change for name, _, change in rows if f" {arm}" in name)
+        assert count[1].startswith(f"{lower} of 4")
+        assert f"is lower (better) with {arm} in {lower} of 4 comparisons" in text
+    assert text.splitlines()[2] == (
+        "Models without TCM are compared with models with AutoTCM (which sets its own "
+        "margins and weight) and TCM (with margins and a weight given for each "
+        "comparison)."
+    )
+
+
+def test_settings_and_hours_of_each_arm(three_arms):
+    _, text, _ = three_arms
+    settings = markdown_tables(text)[4]
+    assert [row[1] for row in settings[1:3]] == [
+        "AutoTCM(strength=0.7)",
+        "0.3 \\* TCM(0.7, 0.4)",
+    ]
+    # Eight models of 72 s; and four networks and losses, each tuned by one run of 70 s
+    # and three of 72 s.
+    for arm, search in ("AutoTCM", "0.00"), ("TCM", "0.32"):
+        assert (
+            f"- training of all models above with {arm}: 0.16 hours, after {search} "
+            "hours of search for margins and weights\n"
+        ) in text
+
+
+def test_each_arm_has_its_figures(three_arms):
+    folder, text, _ = three_arms
+    figures = sorted((folder / "out" / "images").iterdir())
+    assert [path.name for path in figures] == [
+        "study_consistency_1.png",
+        "study_consistency_2.png",
+        "study_trade_off.png",
+        "study_utility_1.png",
+        "study_utility_2.png",
+    ]
+    for path in figures:
+        check_image(path)
+        assert f"(images/{path.name})" in text
+    for arm in "AutoTCM", "TCM":
+        assert re.search(rf"\n\w+, \w+, \w+, {arm}, seed 0: the comparison with", text)
+
+
 def test_representative_comparison_is_named(whole):
     _, text, _ = whole
     assert re.search(
-        r"\n\w+, \w+, \w+, seed 0: the comparison with the median relative change of "
-        "OPIS",
+        r"\n\w+, \w+, \w+, TCM, seed 0: the comparison with the median relative "
+        "change of OPIS",
         text,
     )
 
@@ -299,17 +369,17 @@ def test_cells_by_hand(tmp_path):
     rows = [rows[1] for rows in markdown_tables(text)[:3]]
     assert rows == [
         [
-            "glyphs, resnet_small, smooth_ap",
+            "glyphs, resnet_small, smooth_ap, TCM",
             "5.657 → 2.000",
             "↓ -64.6% [-99.6%, +2790.2%]",
         ],
         [
-            "glyphs, resnet_small, smooth_ap",
+            "glyphs, resnet_small, smooth_ap, TCM",
             "50.00 → 100.00",
             "↑ +100.0% [+100.0%, +100.0%] \\*",
         ],
         [
-            "glyphs, resnet_small, smooth_ap",
+            "glyphs, resnet_small, smooth_ap, TCM",
             "75.00 → 79.00",
             "↑ +4.00 [-21.41, +29.41]",
         ],
@@ -326,15 +396,18 @@ def test_counts_by_hand(tmp_path):
         )
     text, _ = report(tmp_path, runs)
     opis, worst, recall = markdown_tables(text)[3][1:]
-    assert recall[:3] == ["R@1", "1 of 3", "2 of 3"]
-    assert opis[:3] == ["OPIS", "2 of 3", "1 of 3"]
-    assert worst[:3] == ["10%-OPIS", "0 of 3", "0 of 3"]
+    assert recall[:3] == ["R@1, TCM", "1 of 3", "2 of 3"]
+    assert opis[:3] == ["OPIS, TCM", "2 of 3", "1 of 3"]
+    assert worst[:3] == ["10%-OPIS, TCM", "0 of 3", "0 of 3"]
     # Mean of log(1/2), log(1/2) and log 2: -0.2310 -+ 4.3027 * 0.4621, by t with two
     # degrees of freedom; of 1, -0.4 and -1: -0.1333 -+ 4.3027 * 0.5925.
     assert opis[3].startswith(f"↓ {100 * (2 ** (-1 / 3) - 1):+.1f}% [")
     # What was found comes first.
-    _, *found = text.splitlines()[:6]
+    _, *found = text.splitlines()[:8]
     assert found == [
+        "",
+        "Models without TCM are compared with models with TCM (with margins and a "
+        "weight given for each comparison).",
         "",
         "- OPIS, how far apart the classes lie at one threshold, is lower (better) "
         "with TCM in 2 of 3 comparisons: -20.6% on average, with a 95% interval from "
@@ -345,8 +418,8 @@ def test_counts_by_hand(tmp_path):
         "- R@1, how often the nearest neighbour is of the same class, is higher "
         "(better) with TCM in 1 of 3 comparisons: -0.13 points on average, with a 95% "
         "interval from -2.68 points to +2.42 points.",
-        "- R@1 is worse by more than 0.5 points in 1 of 3 comparisons: d2, "
-        "resnet_small, smooth_ap (-1.00 points).",
+        "- R@1 is worse by more than 0.5 points with TCM in 1 of 3 comparisons: d2, "
+        "resnet_small, smooth_ap, TCM (-1.00 points).",
     ]
 
 
@@ -457,14 +530,14 @@ def test_names_are_text_whatever_they_are(tmp_path):
     text, page = report(tmp_path, runs)
     assert not {"script", "b"} & set(page.tags)
     one_line = " ".join(NASTY.split())
-    assert page.tables[0][1][0] == ", ".join([one_line] * 3)
+    assert page.tables[0][1][0] == ", ".join([*[one_line] * 3, "TCM"])
     assert any(f"weights: {one_line}" in part for part in page.text)
     assert any(f"machine: {one_line}" in part for part in page.text)
     # Markdown in which HTML counts, as browsers get it.
     reader = markdown_it.MarkdownIt("commonmark", {"html": True}).enable("table")
     rendered = Page(reader.render(text))
     assert not {"script", "b", "em", "code", "a"} & set(rendered.tags)
-    assert rendered.tables[0][1][0] == ", ".join([one_line] * 3)
+    assert rendered.tables[0][1][0] == page.tables[0][1][0]
 
 
 # ---------------------------------------------------------------------------- terminal

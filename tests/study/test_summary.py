@@ -6,14 +6,15 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from study_runs import TCM, measures, pair, run, whole_study, write_runs
+from study_runs import AUTO, TCM, measures, pair, run, whole_study, write_runs
 
 from keras_tcm import Evaluation
 from keras_tcm.study.estimate import Estimate, mean_estimate
-from keras_tcm.study.grid import TCMSetting
+from keras_tcm.study.grid import AutoTCMSetting, TCMSetting
 from keras_tcm.study.run_record import read_runs
 from keras_tcm.study.summary import (
     Count,
+    by_arm,
     count_changes,
     paired_change,
     representative,
@@ -143,7 +144,7 @@ def read(tmp_path, runs):
 
 
 def test_runs_are_read_once_each(tmp_path):
-    runs = whole_study(datasets=("glyphs",), seeds=(0,))
+    runs = whole_study(datasets=("glyphs",), seeds=(0,), arms=(TCM, AUTO))
     records = read(tmp_path, runs)
     assert len(records) == len(runs)
     for record, values in zip(records, runs, strict=True):
@@ -221,6 +222,7 @@ def changed(path, value):
         (changed("config/tcm", None), "tcm"),
         (changed("config/tcm", 0.3), "tcm"),
         (changed("config/tcm/weight", None), "weight"),
+        (changed("config/tcm", {"strength": "0.7"}), "strength"),
         (changed("config/steps", True), "steps"),
         (changed("config/flip", 1), "flip"),
         (changed("config/warmup", False), "warmup"),
@@ -281,7 +283,8 @@ def test_pairs_share_the_seed(tmp_path):
     change = comparison.changes["opis"]
     assert change.change.value == pytest.approx(expected)
     assert change.without == pytest.approx((0.004 * 0.010 * 0.3) ** (1 / 3))
-    assert comparison.tcm == TCMSetting(**TCM)
+    assert comparison.example.tcm == TCMSetting(**TCM)
+    assert comparison.weight == TCM["weight"]
     assert (summary.missing, summary.unused) == ([], [])
 
 
@@ -308,8 +311,44 @@ def test_run_without_partner_is_listed_and_not_used(tmp_path):
     ]
     assert summary.missing == [
         "glyphs, resnet_small, smooth_ap, seed 1, without TCM",
-        "glyphs, resnet_small, smooth_ap, seed 2, with TCM",
+        "glyphs, resnet_small, smooth_ap, TCM, seed 2",
     ]
+
+
+def arms(tmp_path, auto_seeds=(0, 1)):
+    """Summary of three models for each of two seeds, and what has two partners."""
+    runs = []
+    for seed, opis in (0, 0.004), (1, 0.009):
+        runs += pair(measures(opis=opis), measures(opis=opis / 2), seed=seed)
+        if seed in auto_seeds:
+            runs.append(run(tcm=AUTO, measures=measures(opis=opis / 4), seed=seed))
+    return summarize(read(tmp_path, runs), "comparison")
+
+
+def test_each_arm_is_compared_with_the_same_models(tmp_path):
+    summary = arms(tmp_path)
+    assert (summary.missing, summary.unused, summary.num_expected) == ([], [], 2)
+    found = by_arm(summary.comparisons)
+    assert list(found) == ["AutoTCM", "TCM"]
+    for (one,), ratio in zip(found.values(), (0.25, 0.5), strict=True):
+        assert list(one.pairs) == [0, 1]
+        assert one.changes["opis"].without == pytest.approx(0.006)
+        assert one.changes["opis"].shown.value == pytest.approx(ratio - 1)
+    (auto,) = found["AutoTCM"]
+    assert auto.example.tcm == AutoTCMSetting(0.7)
+    assert str(auto.setting) == "glyphs, resnet_small, smooth_ap, AutoTCM"
+
+
+def test_run_that_one_arm_lacks_is_listed(tmp_path):
+    summary = arms(tmp_path, auto_seeds=(1,))
+    assert summary.missing == ["glyphs, resnet_small, smooth_ap, AutoTCM, seed 0"]
+    assert summary.unused == []
+
+
+def test_study_without_tcm_has_no_comparison(tmp_path):
+    summary = summarize(read(tmp_path, [run()]), "comparison")
+    assert summary.comparisons == summary.missing == []
+    assert len(summary.unused) == 1
 
 
 def test_missing_combination_is_listed(tmp_path):
@@ -323,7 +362,7 @@ def test_missing_combination_is_listed(tmp_path):
     assert summary.num_expected == 4
     assert summary.missing == [
         "codes, resnet_small, smooth_ap, seed 0, without TCM",
-        "codes, resnet_small, smooth_ap, seed 0, with TCM",
+        "codes, resnet_small, smooth_ap, TCM, seed 0",
     ]
 
 
@@ -359,7 +398,7 @@ def test_tuning_need_not_combine_everything_but_lists_missing_weights(tmp_path):
     summary = summarize(read(tmp_path, runs), "tuning")
     assert len(summary.comparisons) == 3
     assert summary.missing == [
-        "codes, resnet_small, triplet_margin, weight 0.1, seed 0, with TCM"
+        "codes, resnet_small, triplet_margin, weight 0.1, seed 0"
     ]
 
 

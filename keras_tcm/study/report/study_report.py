@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from keras_tcm.files import write_text
 from keras_tcm.study.estimate import Estimate, mean_estimate
-from keras_tcm.study.grid import PARTS
+from keras_tcm.study.grid import PARTS, AutoTCMSetting, TCMSetting
 from keras_tcm.study.report.document import (
     Markdown,
     bullets,
@@ -34,6 +35,7 @@ from keras_tcm.study.summary import (
     Count,
     PartSummary,
     Setting,
+    by_arm,
     count_changes,
     representative,
     summarize,
@@ -56,6 +58,10 @@ _MEANINGS = {
     "opis": "how far apart the classes lie at one threshold",
     "epsilon_opis": "how far the worst of them fall behind",
     "recall_at_1": "how often the nearest neighbour is of the same class",
+}
+_ARMS = {
+    TCMSetting.arm: "with margins and a weight given for each comparison",
+    AutoTCMSetting.arm: "which sets its own margins and weight",
 }
 _COMPARISON = (
     "A comparison is a data set, a network and a base loss: models trained without and "
@@ -163,19 +169,24 @@ def _findings(
     comparisons: Sequence[Comparison], measures: Sequence[Measure]
 ) -> Iterator[Markdown]:
     """The result in words."""
-    if comparisons:
-        findings = [_finding(comparisons, measure) for measure in measures]
-        yield bullets([*findings, _kept_recall(comparisons)])
+    arms = by_arm(comparisons)
+    if arms:
+        words = " and ".join(f"{arm} ({_ARMS[arm]})" for arm in arms)
+        yield paragraph(f"Models without TCM are compared with models with {words}.")
+    for arm, members in arms.items():
+        findings = [_finding(arm, members, measure) for measure in measures]
+        yield bullets([*findings, _kept_recall(arm, members)])
+    if arms:
         yield paragraph(_COMPARISON)
     yield paragraph(_ORIGIN)
 
 
-def _finding(comparisons: Sequence[Comparison], measure: Measure) -> str:
+def _finding(arm: str, comparisons: Sequence[Comparison], measure: Measure) -> str:
     """Say in how many comparisons a measure gets better, and how far on average."""
     count, pooled = _over_comparisons(comparisons, measure)
     text = (
         f"{measure.title}, {_MEANINGS[measure.name]}, is {measure.better} (better) "
-        f"with TCM in {count.better} of {len(comparisons)} comparisons: "
+        f"with {arm} in {count.better} of {len(comparisons)} comparisons: "
         f"{_signed(measure, pooled.value)} on average"
     )
     if pooled.interval is not None:
@@ -184,7 +195,7 @@ def _finding(comparisons: Sequence[Comparison], measure: Measure) -> str:
     return f"{text}."
 
 
-def _kept_recall(comparisons: Sequence[Comparison]) -> str:
+def _kept_recall(arm: str, comparisons: Sequence[Comparison]) -> str:
     lost = {
         one.setting: change
         for one in comparisons
@@ -192,8 +203,8 @@ def _kept_recall(comparisons: Sequence[Comparison]) -> str:
         < -_TOLERATED_LOSS / RECALL.factor
     }
     text = (
-        f"R@1 is worse by more than {_TOLERATED_LOSS:g} points in {len(lost)} of "
-        f"{len(comparisons)} comparisons"
+        f"R@1 is worse by more than {_TOLERATED_LOSS:g} points with {arm} in "
+        f"{len(lost)} of {len(comparisons)} comparisons"
     )
     named = (f"{setting} ({_signed(RECALL, lost[setting])})" for setting in lost)
     return f"{text}: {'; '.join(named)}." if lost else f"{text}."
@@ -256,7 +267,7 @@ def _in_brief(summary: PartSummary, measures: Sequence[Measure]) -> Iterator[Mar
         ("comparison", *(measure.heading for measure in measures)),
         [
             (
-                lines(one.setting.dataset, one.setting.backbone, one.setting.loss),
+                lines(*filter(None, dataclasses.astuple(one.setting))),
                 *(lines(*_change(one, measure, is_brief=True)) for measure in measures),
             )
             for one in summary.comparisons
@@ -264,7 +275,8 @@ def _in_brief(summary: PartSummary, measures: Sequence[Measure]) -> Iterator[Mar
     )
     yield paragraph(_METHOD_IN_SHORT)
     yield _count_table(summary.comparisons, measures)
-    yield paragraph(_kept_recall(summary.comparisons))
+    for arm, members in by_arm(summary.comparisons).items():
+        yield paragraph(_kept_recall(arm, members))
     if summary.missing or summary.unused:
         yield paragraph("Some runs are missing or without a partner: see the report.")
 
@@ -287,14 +299,15 @@ def _count_table(
     comparisons: Sequence[Comparison], measures: Sequence[Measure]
 ) -> Markdown:
     rows: list[list[str]] = []
-    for measure in measures:
-        count, pooled = _over_comparisons(comparisons, measure)
-        row = [measure.title]
+    arms = by_arm(comparisons).items()
+    for measure, (arm, members) in itertools.product(measures, arms):
+        count, pooled = _over_comparisons(members, measure)
+        row = [f"{measure.title}, {arm}"]
         for number, sure, tone in (
             (count.better, count.surely_better, "better"),
             (count.worse, count.surely_worse, "worse"),
         ):
-            texts = [toned(f"{number} of {len(comparisons)}", tone if number else "")]
+            texts = [toned(f"{number} of {len(members)}", tone if number else "")]
             if count.with_interval:
                 text = f"{sure} of {count.with_interval} *"
                 texts.append(toned(text, tone if sure else ""))
@@ -311,18 +324,15 @@ def _settings(
 ) -> Iterator[Markdown]:
     yield heading("Settings")
     if comparisons:
-        rows = []
-        for one in comparisons:
-            cell, tcm = one.example.cell, one.tcm
-            margins = f"{tcm.positive_margin:g}, {tcm.negative_margin:g}"
-            rows.append(
-                (
-                    str(one.setting),
-                    f"{tcm.weight:g} * TCM({margins})",
-                    f"{cell.steps}, {cell.batch_size}",
-                    ", ".join(map(str, one.pairs)),
-                )
+        rows = [
+            (
+                str(one.setting),
+                str(one.example.tcm),
+                f"{one.example.cell.steps}, {one.example.cell.batch_size}",
+                ", ".join(map(str, one.pairs)),
             )
+            for one in comparisons
+        ]
         yield table(("comparison", "TCM", "steps, batch size", "seeds"), rows)
     yield bullets(
         [
@@ -377,15 +387,25 @@ def _time_lines(
         f"{len(records)} runs, {sum(seconds) / 3600:.2f} hours of training in all, "
         f"{statistics.mean(seconds):.1f} s on average"
     )
-    pairs = [pair for one in comparisons for pair in one.pairs.values()]
-    if pairs:
+    tuned = {one.example.cell.tuned_for for one in comparisons}
+    search = sum(
+        record.seconds
+        for record in records
+        if record.run.part == "tuning" and record.run.cell.tuned_for in tuned
+    )
+    for arm, members in by_arm(comparisons).items():
+        pairs = (pair for one in members for pair in one.pairs.values())
         without, with_tcm = (
-            statistics.mean(record.seconds for record in side)
-            for side in zip(*pairs, strict=True)
+            [record.seconds for record in side] for side in zip(*pairs, strict=True)
         )
         yield (
-            f"mean training time of the pairs above: {without:.1f} s without TCM, "
-            f"{with_tcm:.1f} s with TCM"
+            f"mean training time of the pairs above: {statistics.mean(without):.1f} s "
+            f"without TCM, {statistics.mean(with_tcm):.1f} s with {arm}"
+        )
+        before = search if arm == TCMSetting.arm else 0.0
+        yield (
+            f"training of all models above with {arm}: {sum(with_tcm) / 3600:.2f} "
+            f"hours, after {before / 3600:.2f} hours of search for margins and weights"
         )
 
 
@@ -436,7 +456,7 @@ def _trade_off(comparisons: Sequence[Comparison], images: Path) -> Iterator[Mark
 
 
 def _trade_off_table(comparisons: Sequence[Comparison]) -> Markdown:
-    weights = sorted({one.tcm.weight for one in comparisons})
+    weights = sorted({one.weight for one in comparisons})
     rows: list[list[str]] = []
     for loss in sorted({one.setting.loss for one in comparisons}):
         of_loss = [one for one in comparisons if one.setting.loss == loss]
@@ -457,7 +477,7 @@ def _weight_cells(
     comparisons: Sequence[Comparison], weights: Sequence[float]
 ) -> Iterator[str]:
     for weight in weights:
-        chosen = [one for one in comparisons if one.tcm.weight == weight]
+        chosen = [one for one in comparisons if one.weight == weight]
         if not chosen:
             yield "-"
             continue
@@ -469,28 +489,32 @@ def _weight_cells(
 
 
 def _utility(comparisons: Sequence[Comparison], images: Path) -> Iterator[Markdown]:
-    one = representative(comparisons)
-    seed = min(one.pairs)
-    before, after = (record.evaluation() for record in one.pairs[seed])
-    yield _figure(
-        plot_utility_comparison({"without TCM": before, "with TCM": after}),
-        images / "study_utility.png",
-        "Utility of each test class against the distance threshold, without and with "
-        "TCM",
-    )
-    yield paragraph(
-        f"{one.setting}, seed {seed}: the comparison with the median relative change "
-        "of OPIS."
-    )
+    arms = by_arm(comparisons)
+    for number, (arm, members) in enumerate(arms.items(), start=1):
+        one = representative(members)
+        seed = min(one.pairs)
+        before, after = (record.evaluation() for record in one.pairs[seed])
+        yield _figure(
+            plot_utility_comparison({"without TCM": before, f"with {arm}": after}),
+            images / f"study_utility{_suffix(number, len(arms))}.png",
+            "Utility of each test class against the distance threshold, without and "
+            f"with {arm}",
+        )
+        yield paragraph(
+            f"{one.setting}, seed {seed}: the comparison with the median relative "
+            "change of OPIS."
+        )
 
 
 def _consistency(
     comparisons: Sequence[Comparison], measures: Sequence[Measure], images: Path
 ) -> Iterator[Markdown]:
-    groups: dict[tuple[str, str], list[Comparison]] = {}
-    for one in comparisons:
-        groups.setdefault((one.setting.dataset, one.setting.backbone), []).append(one)
-    for number, ((dataset, backbone), members) in enumerate(groups.items(), start=1):
+    groups: dict[tuple[str, ...], list[Comparison]] = {}
+    for arm, members in by_arm(comparisons).items():
+        for one in members:
+            place = one.setting.dataset, one.setting.backbone, arm
+            groups.setdefault(place, []).append(one)
+    for number, (named, members) in enumerate(groups.items(), start=1):
         points = [
             ConsistencyPoint(one.setting.loss, batch_size, has_tcm, recall, opis)
             for one in members
@@ -498,13 +522,12 @@ def _consistency(
             for has_tcm, recall, opis in _two_models(one)
         ]
         ax = plot_consistency(points)
-        ax.set_title(f"{dataset}, {backbone}", parse_math=False)
-        suffix = "" if len(groups) == 1 else f"_{number}"
+        ax.set_title(", ".join(named), parse_math=False)
         yield _figure(
             ax.figure,
-            images / f"study_consistency{suffix}.png",
+            images / f"study_consistency{_suffix(number, len(groups))}.png",
             "OPIS against recognition error, for each base loss and batch size, "
-            "without and with TCM",
+            f"without and with {named[-1]}",
         )
     yield paragraph("Means over seeds, on the test classes; * and brackets as above.")
     yield from _changes(comparisons, measures)
@@ -516,6 +539,11 @@ def _two_models(comparison: Comparison) -> list[tuple[bool, float, float]]:
         (False, recall.without, opis.without),
         (True, recall.with_tcm, opis.with_tcm),
     ]
+
+
+def _suffix(number: int, total: int) -> str:
+    """What tells the file of a figure from its like, if there are several."""
+    return "" if total == 1 else f"_{number}"
 
 
 def _figure(drawn: Any, path: Path, description: str) -> Markdown:

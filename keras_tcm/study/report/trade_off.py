@@ -37,7 +37,7 @@ def plot_trade_off(comparisons: Sequence[Comparison]) -> "matplotlib.figure.Figu
     """
     plt = pyplot()
     losses = sorted({one.setting.loss for one in comparisons})
-    weights = sorted({one.tcm.weight for one in comparisons})
+    weights = sorted({one.weight for one in comparisons})
     num_columns = min(len(losses), _COLUMNS)
     num_rows = math.ceil(len(losses) / _COLUMNS)
     figure, axes = plt.subplots(
@@ -59,7 +59,7 @@ def plot_trade_off(comparisons: Sequence[Comparison]) -> "matplotlib.figure.Figu
             chosen = [
                 one
                 for one in comparisons
-                if one.setting.loss == loss and one.tcm.weight == weight
+                if one.setting.loss == loss and one.weight == weight
             ]
             if not chosen:
                 continue
