@@ -84,14 +84,14 @@ def _add_demo(commands: Any) -> None:
     parser.option(
         "--out", "folder to write to, made if missing", default=default, **_FOLDER
     )
-    losses = ("smooth_ap", "multi_similarity", "recall_at_k", "supervised_contrastive")
+    losses = ("multi_similarity", "smooth_ap", "recall_at_k", "supervised_contrastive")
     parser.option(
         "--loss",
         "the base loss",
-        choices=(*losses, "triplet_margin"),
-        default="smooth_ap",
+        choices=(*losses, "contrastive", "triplet_margin", "circle"),
+        default="multi_similarity",
     )
-    _add_tcm(parser, "for each base loss as a study chose them")
+    _add_tcm(parser, "AutoTCM, which sets them itself")
     otherwise = "2000, or as many as both can do in 20 minutes"
     parser.option("--steps", "training steps of each model", otherwise, type=int)
     parser.option("--seed", "seed of both models", type=int, default=0)

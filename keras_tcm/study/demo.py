@@ -13,7 +13,13 @@ import numpy as np
 from keras_tcm import datasets
 from keras_tcm.evaluation import Evaluation
 from keras_tcm.files import write_text
-from keras_tcm.study.grid import BASE_LOSSES, Cell, Run, TCMSetting
+from keras_tcm.study.grid import (
+    BASE_LOSSES,
+    AutoTCMSetting,
+    Cell,
+    Run,
+    TCMSetting,
+)
 from keras_tcm.study.pace import Pace, TooSlowError
 from keras_tcm.study.report.document import paragraph, show
 from keras_tcm.study.report.evaluation_report import write_report
@@ -22,18 +28,9 @@ from keras_tcm.study.runner import do_run, prepare_folder
 from keras_tcm.study.training import NUM_EPOCHS, Recipe
 from keras_tcm.study.workers import worker_processes
 
-# Margins and weight of TCM by the name of the model; `None` without.
-Models = Mapping[str, TCMSetting | None]
+# TCM by the name of the model; `None` without.
+Models = Mapping[str, TCMSetting | AutoTCMSetting | None]
 
-# For each base loss, what `keras-tcm study --preset embedded` chose for the glyphs and
-# `resnet_small` on held-out training classes.
-TUNED = {
-    "smooth_ap": TCMSetting(0.783, 0.593, 0.3),
-    "multi_similarity": TCMSetting(0.571, 0.398, 0.1),
-    "recall_at_k": TCMSetting(0.791, 0.614, 1.0),
-    "supervised_contrastive": TCMSetting(0.733, 0.482, 0.3),
-    "triplet_margin": TCMSetting(0.769, 0.534, 1.0),
-}
 # Training steps of each model in the README's tables.
 DEMO_STEPS = 2000
 # What the results tell of an operating point.
@@ -47,20 +44,20 @@ class DemoSettings:
     """What the demo trains.
 
     Attributes:
-        loss: Name of the base loss, one of `TUNED`.
-        tcm: Margins and weight of TCM. Defaults to those of `TUNED` for the loss.
+        loss: Name of the base loss, one of `BASE_LOSSES`.
+        tcm: Margins and weight of TCM. Defaults to `None`: `AutoTCM`, which needs none.
         steps: Training steps of each model, rounded up to a multiple of 8. Defaults to
             `None`: `DEMO_STEPS`, or as many as both models can do in `MINUTES`, if the
             first steps show that this is less.
         seed: Seed of both models.
     """
 
-    loss: str = "smooth_ap"
+    loss: str = "multi_similarity"
     tcm: TCMSetting | None = None
     steps: int | None = None
     seed: int = 0
 
-    def run(self, tcm: TCMSetting | None, steps: int) -> Run:
+    def run(self, tcm: TCMSetting | AutoTCMSetting | None, steps: int) -> Run:
         """Return what a study would call one of the two trainings."""
         steps = NUM_EPOCHS * -(-steps // NUM_EPOCHS)
         cell = Cell("glyphs", Recipe(), self.loss, batch_size=128, steps=steps)
@@ -85,12 +82,12 @@ def run_demo(
     Returns:
         The two evaluations by name, and the training steps of each model.
     """
-    tcm = settings.tcm or TUNED[settings.loss]
+    tcm = settings.tcm or AutoTCMSetting()
     name = BASE_LOSSES[settings.loss].__name__
-    models: Models = {name: None, f"{name} + TCM": tcm}
+    models: Models = {name: None, f"{name} + {tcm.arm}": tcm}
     _say(
         "Two small networks learn to tell Latin letters and digits apart, one with "
-        f"{name}, one with {name} + TCM, and are tested on scripts that neither has "
+        f"{name}, one with {name} + {tcm.arm}, and are tested on scripts that neither has "
         f"seen ({keras.backend.backend()}). Stopped by Ctrl-C, the demo goes on with "
         "the model that is not finished when it is started again."
     )

@@ -106,7 +106,7 @@ def test_every_argument_has_help_and_a_default_unless_it_is_required(command, ac
 @pytest.mark.parametrize(
     ("command", "option", "choices"),
     [
-        ("demo", "--loss", list(demo.TUNED)),
+        ("demo", "--loss", list(grid.BASE_LOSSES)),
         ("study", "--preset", list(grid.PRESETS)),
         ("toy", "--data", list(toy.DATA)),
         ("evaluate", "--distance", list(DISTANCES)),

@@ -16,10 +16,10 @@ from keras_tcm import Evaluation, cli
 from keras_tcm.datasets import glyphs
 from keras_tcm.study import demo, runner, training
 from keras_tcm.study.demo import DemoSettings, run_demo
-from keras_tcm.study.grid import TCMSetting
+from keras_tcm.study.grid import AutoTCMSetting
 from keras_tcm.study.pace import Pace, TooSlowError
 
-NAMES = ["MultiSimilarity", "MultiSimilarity + TCM"]
+NAMES = ["MultiSimilarity", "MultiSimilarity + AutoTCM"]
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +113,16 @@ def read_results(out):
 def test_settings_of_the_losses(tmp_path, data_dir, without_training, monkeypatch):
     added = []
     monkeypatch.setattr(
-        TCMSetting, "add_to", lambda self, loss: added.append(self) or "with TCM"
+        AutoTCMSetting, "add_to", lambda self, loss: added.append(self) or "with TCM"
     )
-    for loss, setting in demo.TUNED.items():
+    for loss in demo.BASE_LOSSES:
         without_training.clear()
         assert run(tmp_path / loss, data_dir, "--loss", loss, "--seed", "3") == 0
         (plain, *rest), (with_tcm, *same) = without_training
         assert type(plain) is demo.BASE_LOSSES[loss]
         assert with_tcm == "with TCM"
         assert rest == same == [2000, 3]
-        assert added.pop() == setting
+        assert added.pop() == AutoTCMSetting()
         assert read_results(tmp_path / loss)["settings"]["loss"] == loss
 
 
@@ -173,7 +173,8 @@ def test_both_models_have_the_same_start(
     assert results["backend"] == keras.backend.backend()
     assert results["versions"]["keras"] == keras.__version__
     assert results["test"] == {"images": 96, "classes": 12}
-    assert list(results["results"]) == list(results["training_seconds"]) == NAMES
+    names = ["MultiSimilarity", "MultiSimilarity + TCM"]
+    assert list(results["results"]) == list(results["training_seconds"]) == names
     values = []
     for stem, result in zip(stems, results["results"].values(), strict=True):
         saved = Evaluation.load(out / f"{stem}.json")
@@ -213,7 +214,7 @@ def test_interrupted_and_started_again(tmp_path, data_dir, capfd):
     (first,) = wait_until(lambda: list(out.glob("runs/*.json")), process)
     errors = interrupt(process)
     assert errors.count("Traceback") <= 1, errors
-    assert first.name == "comparison-glyphs-resnet_small-smooth_ap-b128-none-seed0.json"
+    assert first.name == "comparison-glyphs-resnet_small-multi_similarity-b128-none-seed0.json"
     before = first.stat().st_mtime_ns
     assert [path.name for path in out.glob("runs/*.json")] == [first.name]
     assert not (out / "results.json").exists()
@@ -221,7 +222,7 @@ def test_interrupted_and_started_again(tmp_path, data_dir, capfd):
     capfd.readouterr()
     assert run(out, data_dir, "--steps", 8) == 0
     output = capfd.readouterr().out
-    assert "SmoothAP has been trained before" in output
+    assert "MultiSimilarity has been trained before" in output
     assert "8 of 8" in output
     assert first.stat().st_mtime_ns == before
     assert all(path.suffix == ".json" for path in out.glob("runs/*"))
@@ -229,7 +230,7 @@ def test_interrupted_and_started_again(tmp_path, data_dir, capfd):
     undisturbed = tmp_path / "undisturbed"
     assert run(undisturbed, data_dir, "--steps", 8) == 0
     assert read_results(out)["results"] == read_results(undisturbed)["results"]
-    for name in "smoothap.json", "smoothap_tcm.json", "table.md":
+    for name in "multisimilarity.json", "multisimilarity_autotcm.json", "table.md":
         assert (out / name).read_text() == (undisturbed / name).read_text()
 
 
@@ -255,10 +256,9 @@ def test_what_is_finished_is_not_trained_again(
     [
         (["--steps", 16], "steps 8, now 16"),
         ([], "steps 8, now 2000"),
-        (["--steps", 8, "--tcm", 0.7, 0.5, 0.3], "now {'positive_margin': 0.7"),
+        (["--steps", 8, "--tcm", 0.7, 0.5, 0.3], "1 more of other settings"),
         (["--steps", 8, "--seed", 1], "2 more of other settings"),
         (["--steps", 8, "--loss", "triplet_margin"], "2 more of other settings"),
-        (["--steps", 8, "--tcm", 0.783, 0.593, 1], "1 more of other settings"),
     ],
 )
 def test_other_options(tmp_path, data_dir, without_training, capsys, options, said):
@@ -268,6 +268,14 @@ def test_other_options(tmp_path, data_dir, without_training, capsys, options, sa
     # Without TCM, its margins do not matter.
     assert len(without_training) == (3 if "--tcm" in options else 4)
     assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_other_margins(tmp_path, data_dir, without_training, capsys):
+    assert run(tmp_path, data_dir, "--steps", 8, "--tcm", 0.8, 0.5, 0.3) == 0
+    assert run(tmp_path, data_dir, "--steps", 8, "--tcm", 0.7, 0.5, 0.3) == 0
+    assert len(without_training) == 3
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "now {'positive_margin': 0.7" in printed
 
 
 @pytest.mark.parametrize("what", ["data", "version", "backend", "damaged", "foreign"])
@@ -421,7 +429,7 @@ def test_fewer_steps_give_what_so_many_steps_give(
         assert chosen[name].to_dict() == forced[name].to_dict()
 
     # The choice holds when the demo goes on, though the machine is fast now,
-    (lost,) = (tmp_path / "chosen" / "runs").glob("*tcm0.1*.json")
+    (lost,) = (tmp_path / "chosen" / "runs").glob("*auto0.7*.json")
     record = json.loads(lost.read_text())
     lost.unlink()
     Clock(monkeypatch, lambda batch: 0.0)
