@@ -214,7 +214,10 @@ def test_interrupted_and_started_again(tmp_path, data_dir, capfd):
     (first,) = wait_until(lambda: list(out.glob("runs/*.json")), process)
     errors = interrupt(process)
     assert errors.count("Traceback") <= 1, errors
-    assert first.name == "comparison-glyphs-resnet_small-multi_similarity-b128-none-seed0.json"
+    assert (
+        first.name
+        == "comparison-glyphs-resnet_small-multi_similarity-b128-none-seed0.json"
+    )
     before = first.stat().st_mtime_ns
     assert [path.name for path in out.glob("runs/*.json")] == [first.name]
     assert not (out / "results.json").exists()
