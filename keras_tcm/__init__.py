@@ -18,6 +18,7 @@ from keras_tcm import metrics as metrics
 from keras_tcm import models as models
 from keras_tcm import ops as ops
 from keras_tcm import relevance as relevance
+from keras_tcm import threshold as threshold
 from keras_tcm import visualization as visualization
 from keras_tcm.evaluation import Evaluation as Evaluation
 from keras_tcm.evaluation import compare_embeddings as compare_embeddings
@@ -25,5 +26,7 @@ from keras_tcm.evaluation import evaluate_embeddings as evaluate_embeddings
 from keras_tcm.losses.auto_tcm import AutoTCM as AutoTCM
 from keras_tcm.losses.tcm import TCM as TCM
 from keras_tcm.metrics.opis import OPIS as OPIS
+from keras_tcm.threshold import Threshold as Threshold
+from keras_tcm.threshold import choose_threshold as choose_threshold
 
 __version__ = "0.1.0"

@@ -119,6 +119,26 @@ class SampleMemory:
         self._written.assign(ops.minimum(end, in_second_turn))
         return rows
 
+    def check_shapes(self, embeddings: Any, labels: Any, hint: str = "") -> None:
+        """Raise unless a batch has rows of the shape of those that are kept.
+
+        Args:
+            embeddings: Tensor of shape `(batch, d)`.
+            labels: Tensor of shape `(batch, ...)`.
+            hint: What to do about it, after the shape in the message.
+        """
+        for name, rows, variable in (
+            ("y_pred", embeddings, self.embeddings),
+            ("y_true", labels, self.labels),
+        ):
+            shape, kept = tuple(rows.shape), tuple(variable.shape)
+            if shape[1:] != kept[1:]:
+                expected = ", ".join(map(str, ("batch", *kept[1:])))
+                raise ValueError(
+                    f"`{name}` must have the shape of what is remembered, "
+                    f"({expected}){hint}. Received: {name}.shape={shape}"
+                )
+
     def clear(self) -> None:
         """Forget all samples: what lies beyond those written is not read."""
         self._written.assign(ops.zeros((), dtype="int32"))

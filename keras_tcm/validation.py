@@ -117,3 +117,11 @@ def as_vector(name: str, tensor: Any, hint: str = "") -> Any:
         f"`{name}` must have shape (batch,) or (batch, 1){hint}. "
         f"Received: {name}.shape={shape}"
     )
+
+
+class UndefinedError(ValueError):
+    """The embeddings do not determine the requested figure.
+
+    Raised for NaN or infinite embeddings, for too few classes or pairs, and for a
+    calibration range of zero width (collapsed embeddings).
+    """

@@ -305,6 +305,8 @@ def names_in_examples(tmp_path):
     y = np.repeat(np.arange(8), 8)
     x = rng.integers(0, 256, size=(64, 8, 8, 1)).astype("uint8")
     embeddings = rng.normal(size=(8, 4))[y] + 0.5 * rng.normal(size=(64, 4))
+    many = np.repeat(np.arange(60), 4)
+    apart = rng.normal(size=(60, 8))[many] + 0.3 * rng.normal(size=(240, 8))
     return {
         "np": np,
         "keras": keras,
@@ -315,6 +317,7 @@ def names_in_examples(tmp_path):
         "y": y,
         "labels": y,
         "embeddings": embeddings,
+        "threshold": keras_tcm.choose_threshold(apart, many, far=0.1),
         "result": evaluate_embeddings(embeddings, y),
         "path": str(tmp_path / "result.json"),
         "sampler": keras_tcm.data.ClassBalancedSampler(

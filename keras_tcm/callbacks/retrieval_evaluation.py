@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_tcm.callbacks.fixed_margins import FixedMargins
 from keras_tcm.callbacks.same_rows import check_same_rows
 from keras_tcm.callbacks.tensorboard_figures import TensorBoardFigures
 from keras_tcm.evaluation import Evaluation, UndefinedError, evaluate_embeddings
@@ -29,7 +30,9 @@ class RetrievalEvaluation(keras.callbacks.Callback):
     tells R@1, OPIS and the threshold. Unlike the metrics, it has no memory limit.
 
     Where the embeddings do not determine a result (NaN, collapsed), it logs NaN and
-    warns, and training goes on.
+    warns, and training goes on. It also warns, once, of a `TCM` in the loss whose fixed
+    margins are so far from where the model decides that nearly all positive pairs are
+    hard.
 
     Args:
         x: Samples to embed: arrays, `data.ImageBatches`, or another data set that
@@ -115,6 +118,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
             raise TypeError("`y` must be one label per row of `x`. Received: y=None")
         check_same_rows(x, y if options.get("relevance") is None else None)
         self.evaluation: Evaluation | None = None
+        self._fixed_margins = FixedMargins(options.get("distance", "cosine"))
         self._figures = None if log_dir is None else TensorBoardFigures(log_dir)
         self._line: str | None = None
         self._is_first = True
@@ -150,8 +154,12 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         )
         if isinstance(embeddings, dict):
             embeddings = embeddings[self.output]
+        loss = getattr(self.model, "loss", None)
+        at_thresholds = self._fixed_margins.thresholds(loss)
+        at_thresholds += tuple(self.options.get("at_thresholds", ()))
+        options = {**self.options, "at_thresholds": at_thresholds}
         try:
-            self.evaluation = evaluate_embeddings(embeddings, self.y, **self.options)
+            self.evaluation = evaluate_embeddings(embeddings, self.y, **options)
         except UndefinedError as error:
             self.evaluation = None
             warnings.warn(f"Epoch {epoch + 1} has no evaluation: {error}", stacklevel=2)
@@ -161,6 +169,8 @@ class RetrievalEvaluation(keras.callbacks.Callback):
                 "the model makes of its `x`."
             )
             raise
+        if self.evaluation:
+            self._fixed_margins.look_at(self.evaluation, loss)
         values = self._values(self.evaluation)
         logs.update(values)
         self._line = self._describe(epoch, values)

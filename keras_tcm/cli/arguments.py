@@ -51,6 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_evaluate(commands)
     _add_compare(commands)
+    _add_threshold(commands)
+    _add_check(commands)
     _add_study(commands)
     _add_report(commands)
     _add_toy(commands)
@@ -135,6 +137,64 @@ def _add_compare(commands: Any) -> None:
     )
     _add_samples(parser, "A", "B")
     _add_evaluation_options(parser)
+
+
+def _add_threshold(commands: Any) -> None:
+    parser = commands.add_parser(
+        "threshold",
+        help="choose a threshold that keeps its FAR on classes not seen",
+        description="Choose the distance up to which pairs are accepted, so that its "
+        "FAR, or its FRR, holds for other classes of the same kind, and write it with "
+        f"what it promises and costs as JSON. FILE is {_FILES}. The classes should be "
+        "none that the model was trained on.",
+    )
+    _add_files(parser, "FILE")
+    summary = "file to write, replaced if it exists"
+    parser.add_argument(
+        "--out", required=True, type=pathlib.Path, metavar="JSON", help=summary
+    )
+    _add_sources(parser, "FILE")
+    parser.option("--far", "promised false acceptance rate", "none", type=float)
+    parser.option("--frr", "promised false rejection rate", "none", type=float)
+    parser.option(
+        "--confidence",
+        "probability with which the promise is kept",
+        type=float,
+        default=0.95,
+    )
+    parser.option(
+        "--promise",
+        "for whom: other classes in all, or for each of a share of them",
+        choices=("population", "class"),
+        default="population",
+    )
+    parser.option(
+        "--class-share",
+        "share of other classes that keep the rate, with --promise class",
+        type=float,
+        default=0.95,
+    )
+    _add_includes_queries(parser)
+    _add_distance(parser)
+
+
+def _add_check(commands: Any) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="check a threshold on other data",
+        description="Measure FAR and FRR of a threshold on other labelled data, with "
+        "intervals, and tell whether its promise holds, is broken, or the classes are "
+        f"too few to tell. FILE is {_FILES}.",
+    )
+    parser.add_argument(
+        "threshold",
+        type=pathlib.Path,
+        metavar="JSON",
+        help="file that `keras-tcm threshold` wrote",
+    )
+    parser.add_argument("file", help=".npz or .npy, see above", **_FILE)
+    _add_sources(parser, "FILE", several=False)
+    _add_includes_queries(parser)
 
 
 def _add_study(commands: Any) -> None:
@@ -222,9 +282,14 @@ def _add_samples(parser: _Parser, *models: str) -> None:
         parser: The parser of the command.
         models: What stands for the file of each model.
     """
-    named, is_one = " and ".join(models), len(models) == 1
+    _add_files(parser, *models)
+    _add_out(parser)
+    _add_sources(parser, *models)
+
+
+def _add_files(parser: _Parser, *models: str) -> None:
     for model in models:
-        which = "" if is_one else f" of model {model}"
+        which = "" if len(models) == 1 else f" of model {model}"
         parser.add_argument(
             "files",
             action="append",
@@ -232,7 +297,17 @@ def _add_samples(parser: _Parser, *models: str) -> None:
             metavar=model,
             help=f".npz or .npy{which}, see above",
         )
-    _add_out(parser)
+
+
+def _add_sources(parser: _Parser, *models: str, several: bool = True) -> None:
+    """Add the files that stand beside those of the models.
+
+    Args:
+        parser: The parser of the command.
+        models: What stands for the file of each model.
+        several: Whether there is a list of galleries, one for each model.
+    """
+    named, is_one = " and ".join(models), len(models) == 1
     parser.option(
         "--labels",
         "labels of the samples: an .npy file, or an .npz archive with `labels`",
@@ -245,8 +320,12 @@ def _add_samples(parser: _Parser, *models: str) -> None:
         f"an .npy file of the embeddings{'' if is_one else '; one for each model'}",
         f"the gallery in {named}, or else all other samples",
         type=pathlib.Path,
-        nargs=len(models),
-        metavar=("FILE",) if is_one else tuple(f"GALLERY_{model}" for model in models),
+        nargs=len(models) if several else None,
+        metavar="FILE"
+        if not several
+        else ("FILE",)
+        if is_one
+        else tuple(f"GALLERY_{model}" for model in models),
     )
     parser.option(
         "--gallery-labels",
@@ -256,13 +335,27 @@ def _add_samples(parser: _Parser, *models: str) -> None:
     )
 
 
-def _add_evaluation_options(parser: _Parser) -> None:
+def _add_includes_queries(parser: _Parser) -> None:
     parser.option(
         "--gallery-includes-queries",
         "the samples are in the gallery too: none is compared with itself",
         "no",
         action="store_true",
     )
+
+
+def _add_distance(parser: _Parser) -> None:
+    parser.option(
+        "--distance",
+        "distance between embeddings: 1 - s or sqrt(2 - 2 s), with s the cosine "
+        "similarity",
+        choices=("cosine", "euclidean"),
+        default="cosine",
+    )
+
+
+def _add_evaluation_options(parser: _Parser) -> None:
+    _add_includes_queries(parser)
     parser.option(
         "--far-range",
         "global false acceptance rates that bound the calibration range, over which "
@@ -272,13 +365,7 @@ def _add_evaluation_options(parser: _Parser) -> None:
         default=(0.01, 0.1),
         metavar=("LOW", "HIGH"),
     )
-    parser.option(
-        "--distance",
-        "distance between embeddings: 1 - s or sqrt(2 - 2 s), with s the cosine "
-        "similarity",
-        choices=("cosine", "euclidean"),
-        default="cosine",
-    )
+    _add_distance(parser)
     parser.option(
         "--beta",
         "weight of the sensitivity in the utility of a class; above 1 favours it",

@@ -1,7 +1,9 @@
 """What is said to the user, and how."""
 
+import contextlib
 import pathlib
 import re
+from collections.abc import Iterator
 
 # Arguments of an evaluation whose options have their names.
 _ARGUMENTS = (
@@ -11,11 +13,30 @@ _ARGUMENTS = (
     "epsilon",
     "far_targets",
     "gallery_includes_queries",
+    "far",
+    "frr",
+    "confidence",
+    "promise",
+    "class_share",
 )
 
 
 class UsageError(Exception):
     """A mistake of the user's, told without a traceback."""
+
+
+@contextlib.contextmanager
+def mistakes(*kinds: type[Exception], of: str = "") -> Iterator[None]:
+    """Take errors of some kinds for mistakes of the user's.
+
+    Args:
+        kinds: The kinds.
+        of: What comes before the message, such as the name of a file.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise UsageError(f"{of}{in_words(error)}") from None
 
 
 def in_words(error: object) -> str:

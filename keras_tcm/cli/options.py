@@ -4,7 +4,7 @@ import argparse
 import pathlib
 from typing import Any
 
-from keras_tcm.cli.messages import UsageError, legible
+from keras_tcm.cli.messages import UsageError, legible, mistakes
 from keras_tcm.study import TCMSetting
 from keras_tcm.validation import check_number
 from keras_tcm.visualization.pyplot import pyplot
@@ -26,12 +26,10 @@ def tcm_setting(args: argparse.Namespace) -> TCMSetting | None:
     if args.tcm is None:
         return None
     positive_margin, negative_margin, weight = args.tcm
-    try:
+    with mistakes(ValueError):
         check_number("POSITIVE_MARGIN", positive_margin, -1, 1)
         check_number("NEGATIVE_MARGIN", negative_margin, -1, positive_margin)
         check_number("WEIGHT", weight, 0, open_low=True)
-    except ValueError as error:
-        raise UsageError(error) from None
     return TCMSetting(positive_margin, negative_margin, weight)
 
 
@@ -39,15 +37,11 @@ def make_folder(path: pathlib.Path) -> None:
     """Make the folder to write to, before any work is done."""
     if path.exists() and not path.is_dir():
         raise UsageError(f"cannot write to {legible(path)}: it is a file, not a folder")
-    try:
+    with mistakes(OSError, of=f"cannot write to {legible(path)}: "):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to {legible(path)}: {error}") from None
 
 
 def check_figures() -> None:
     """Raise `UsageError` if figures cannot be drawn, before any work is done."""
-    try:
+    with mistakes(ImportError):
         pyplot()
-    except ImportError as error:
-        raise UsageError(error) from None

@@ -57,7 +57,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line. Defaults to those of the process.
 
     Returns:
-        Exit code: 0, or 2 for a mistake of the user's.
+        Exit code: 0, 2 for a mistake of the user's, or 3 for a broken promise.
     """
     args = make_parser().parse_args(arguments)
     with warnings.catch_warnings():
@@ -68,12 +68,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         except ImportError as error:
             return _fail(error)
         try:
-            command.run(args)
+            return command.run(args) or 0
         except BrokenPipeError:
             raise
         except (UsageError, OSError) as error:
             return _fail(error)
-    return 0
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -7,15 +7,19 @@ from keras_tcm.evaluation._counting.single_measures import (
     pair_histograms as pair_histograms,
 )
 from keras_tcm.evaluation._counting.single_measures import recall_at_k as recall_at_k
-from keras_tcm.evaluation._inputs.labels import check_relevance as check_relevance
+from keras_tcm.evaluation._inputs.pair_space import check_relevance as check_relevance
 from keras_tcm.evaluation._inputs.samples import check_embeddings as check_embeddings
+from keras_tcm.evaluation._inputs.samples import normalize as normalize
+from keras_tcm.evaluation.class_counts import ClassCounts as ClassCounts
+from keras_tcm.evaluation.class_counts import count_classes as count_classes
+from keras_tcm.evaluation.class_errors import ClassErrors as ClassErrors
+from keras_tcm.evaluation.compare_embeddings import CONFIDENCE as CONFIDENCE
+from keras_tcm.evaluation.compare_embeddings import Estimate as Estimate
+from keras_tcm.evaluation.compare_embeddings import MeasureChange as MeasureChange
+from keras_tcm.evaluation.compare_embeddings import ModelComparison as ModelComparison
 from keras_tcm.evaluation.compare_embeddings import (
     compare_embeddings as compare_embeddings,
 )
-from keras_tcm.evaluation.comparison import CONFIDENCE as CONFIDENCE
-from keras_tcm.evaluation.comparison import Estimate as Estimate
-from keras_tcm.evaluation.comparison import MeasureChange as MeasureChange
-from keras_tcm.evaluation.comparison import ModelComparison as ModelComparison
 from keras_tcm.evaluation.criteria import make_criteria as make_criteria
 from keras_tcm.evaluation.distances import DISTANCES as DISTANCES
 from keras_tcm.evaluation.distances import RANK_TIE_STEPS as RANK_TIE_STEPS
@@ -24,10 +28,11 @@ from keras_tcm.evaluation.distances import Histogram as Histogram
 from keras_tcm.evaluation.distances import accepted_steps as accepted_steps
 from keras_tcm.evaluation.distances import from_cosine as from_cosine
 from keras_tcm.evaluation.distances import to_cosine as to_cosine
-from keras_tcm.evaluation.error_rates import ErrorRates as ErrorRates
-from keras_tcm.evaluation.errors import UndefinedError as UndefinedError
+from keras_tcm.evaluation.distances import to_steps as to_steps
 from keras_tcm.evaluation.evaluate_embeddings import (
     evaluate_embeddings as evaluate_embeddings,
 )
+from keras_tcm.evaluation.evaluation import ErrorRates as ErrorRates
 from keras_tcm.evaluation.evaluation import Evaluation as Evaluation
 from keras_tcm.evaluation.evaluation import OperatingPoint as OperatingPoint
+from keras_tcm.validation import UndefinedError as UndefinedError

@@ -5,17 +5,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_tcm.evaluation._counting.pair_counts import PairCounts
+from keras_tcm.evaluation._counting.count_pairs import PairCounts
+from keras_tcm.evaluation.class_intervals import (
+    pair_errors,
+    point_intervals,
+    score_intervals,
+)
 from keras_tcm.evaluation.criteria import Criteria, Thresholds
 from keras_tcm.evaluation.distances import NUM_STEPS
-from keras_tcm.evaluation.error_rates import ErrorRates
-from keras_tcm.evaluation.evaluation import Evaluation, OperatingPoint
+from keras_tcm.evaluation.evaluation import ErrorRates, Evaluation, OperatingPoint
 from keras_tcm.labels import label_array
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
 
 
 def evaluation_of(
-    counts: PairCounts, criteria: Criteria, recall_at: Sequence[int]
+    counts: PairCounts,
+    criteria: Criteria,
+    recall_at: Sequence[int],
+    classes_per_pair: int | None = None,
 ) -> Evaluation:
     """Make the result of what has been counted.
 
@@ -23,6 +30,8 @@ def evaluation_of(
         counts: What has been counted.
         criteria: What it was counted for.
         recall_at: Values of k for R@k, as the user gave them.
+        classes_per_pair: How many classes a negative pair counts for, 1 or 2, if there
+            are to be intervals; `None` where samples have several classes.
     """
     chosen, error = counts.thresholds, counts.sampling_error
     size = criteria.num_thresholds
@@ -47,14 +56,43 @@ def evaluation_of(
     targets, at = criteria.far_targets, criteria.at_thresholds
     errors_of_points: Sequence[dict[str, float] | None] = [None] * len(targets)
     errors_at: Sequence[dict[str, float] | None] = [None] * len(at)
+    intervals, intervals_of = None, {}
+    if error is None and classes_per_pair is not None:
+        far, frr = pair_errors(counts, classes_per_pair)
+        intervals = score_intervals(counts, per_class, recall_at, far, frr, num_known)
+        if intervals is not None:
+            places = [
+                place
+                for place in (
+                    *range(size, size + len(targets)),
+                    *range(num_known, num_known + len(at)),
+                )
+                if not math.isnan(rates.thresholds[place])
+            ]
+            found = point_intervals(
+                places, rates.thresholds, chosen.cuts, far, frr, num_known
+            )
+            intervals_of = dict(zip(places, found, strict=True))
     if error is not None:
         errors_of_points, errors_at = error.points, error.at_thresholds
     operating_points = tuple(
-        _point(rates, size + number, target, errors_of_points[number])
+        _point(
+            rates,
+            size + number,
+            target,
+            errors_of_points[number],
+            intervals_of.get(size + number),
+        )
         for number, target in enumerate(targets)
     )
     at_thresholds = tuple(
-        _point(rates, num_known + number, math.nan, errors_at[number])
+        _point(
+            rates,
+            num_known + number,
+            math.nan,
+            errors_at[number],
+            intervals_of.get(num_known + number),
+        )
         for number in range(len(at))
     )
     recall = counts.hits.mean(axis=0).tolist()
@@ -81,16 +119,15 @@ def evaluation_of(
         error_rates=_known_rates(rates, chosen, num_known),
         standard_errors=None if error is None else _standard_errors(counts, recall_at),
         at_thresholds=at_thresholds,
+        intervals=intervals,
     )
 
 
 def _all_rates(counts: PairCounts, more: Sequence[float]) -> ErrorRates:
     """Rates at each of `thresholds.cuts`.
 
-    Args:
-        counts: What has been counted.
-        more: The distances that the cuts after those of the calibration range stand
-            for; NaN where they stand for none.
+    After those of the calibration range, the cuts stand for `more` distances, NaN where
+    they stand for none.
     """
     cuts = counts.thresholds.cuts
     return ErrorRates(
@@ -103,7 +140,11 @@ def _all_rates(counts: PairCounts, more: Sequence[float]) -> ErrorRates:
 
 
 def _point(
-    rates: ErrorRates, place: int, target: float, errors: dict[str, float] | None
+    rates: ErrorRates,
+    place: int,
+    target: float,
+    errors: dict[str, float] | None,
+    intervals: dict[str, tuple[float, float]] | None,
 ) -> OperatingPoint:
     threshold = float(rates.thresholds[place])
     if math.isnan(threshold):
@@ -119,6 +160,7 @@ def _point(
         per_class_far=rates.per_class_far[:, place],
         per_class_frr=rates.per_class_frr[:, place],
         standard_errors=errors,
+        intervals=intervals,
     )
 
 

@@ -16,8 +16,8 @@ from keras_tcm.evaluation.distances import (
     from_cosine,
     to_cosine,
 )
-from keras_tcm.evaluation.errors import UndefinedError
 from keras_tcm.validation import (
+    UndefinedError,
     check_choice,
     check_integer,
     check_number,
@@ -70,6 +70,15 @@ class Criteria:
         """Whether the negative pairs determine the calibration range."""
         return self.frr_range is None and self.calibration_range is None
 
+    def check_resolvable(self, num_pairs: int) -> None:
+        """Raise unless so many negative pairs resolve the range of FARs."""
+        if self.needs_far_range and self.far_range[0] * num_pairs < 1:
+            raise UndefinedError(
+                "`far_range` must be resolvable: the smallest FAR that "
+                f"{num_pairs} negative pairs resolve is {1 / num_pairs:.3g}. "
+                f"Received: far_range={self.far_range}"
+            )
+
     @property
     def shares(self) -> tuple[float, ...]:
         """Quantiles of the negative distances that matter."""
@@ -92,7 +101,7 @@ class Criteria:
         """Choose the thresholds from the distances of all pairs."""
         bounds = self._bounds(positive, negative)
         calibration = np.linspace(*bounds, self.num_thresholds)
-        points = [_operating_steps(negative, target) for target in self.far_targets]
+        points = [operating_steps(negative, target) for target in self.far_targets]
         point_cuts = [0 if point is None else point + TIE_STEPS for point in points]
         crossing, eer = equal_error(positive, negative)
         # At the largest distance every pair is accepted: that is no end of a range.
@@ -126,20 +135,12 @@ class Criteria:
             return self.calibration_range
         if self.frr_range is not None:
             low, high = self.frr_range
-            return self._quantiles(
-                "frr_range", self.frr_range, positive, (1.0 - high, 1.0 - low)
-            )
-        assert negative is not None
-        return self._quantiles("far_range", self.far_range, negative, self.far_range)
-
-    def _quantiles(
-        self,
-        name: str,
-        rates: tuple[float, float],
-        pairs: Histogram,
-        shares: tuple[float, float],
-    ) -> tuple[float, float]:
-        """Quantiles of the pairs, as distances of the measure that was asked for."""
+            name, rates, pairs = "frr_range", self.frr_range, positive
+            shares = 1.0 - high, 1.0 - low
+        else:
+            assert negative is not None
+            name, rates, pairs = "far_range", self.far_range, negative
+            shares = rates
         bounds = []
         for share in shares:
             below, above, fraction = pairs.quantile(share)
@@ -187,7 +188,12 @@ def make_criteria(
         TypeError: If one has the wrong type.
         ValueError: If one is out of range, or two ranges are given.
     """
-    far_range = _check_far_range(far_range)
+    far_range = check_range("far_range", far_range, 0, 1)
+    if far_range[0] == 0:
+        raise ValueError(
+            "`far_range` must be above 0: no number of negative pairs resolves a FAR "
+            f"of 0. Received: far_range={far_range}"
+        )
     if frr_range is not None and calibration_range is not None:
         raise ValueError(
             "`frr_range` and `calibration_range` must not both be given. "
@@ -206,26 +212,12 @@ def make_criteria(
         check_number("epsilon", epsilon, 0, 1, open_low=True, open_high=True),
         distance,
         check_integer("num_thresholds", num_thresholds, 2),
-        _check_far_targets(far_targets),
+        tuple(
+            check_number("far_targets", target, 0, 1, open_low=True)
+            for target in check_several("far_targets", far_targets, "numbers")
+        ),
         # A threshold that is asked for twice is counted once.
         tuple(sorted(set(check_thresholds("at_thresholds", at_thresholds)))),
-    )
-
-
-def _check_far_range(far_range: Any) -> tuple[float, float]:
-    low, high = check_range("far_range", far_range, 0, 1)
-    if low == 0:
-        raise ValueError(
-            "`far_range` must be above 0: no number of negative pairs resolves a FAR "
-            f"of 0. Received: far_range={far_range}"
-        )
-    return low, high
-
-
-def _check_far_targets(far_targets: Any) -> tuple[float, ...]:
-    return tuple(
-        check_number("far_targets", target, 0, 1, open_low=True)
-        for target in check_several("far_targets", far_targets, "numbers")
     )
 
 
@@ -249,7 +241,7 @@ def equal_error(positive: Histogram, negative: Histogram) -> tuple[int, float]:
     return int(observed[nearest]), float((far[nearest] + frr[nearest]) / 2)
 
 
-def _operating_steps(negative: Histogram, target: float) -> int | None:
+def operating_steps(negative: Histogram, target: float) -> int | None:
     """Threshold in steps with the largest FAR up to `target`, or `None`."""
     acceptable = math.floor(target * negative.size)
     # Floor of a rounded product: 0.29 * 100 is 28.999...

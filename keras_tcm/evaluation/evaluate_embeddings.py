@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from keras_tcm.evaluation._counting.count_pairs import count_pairs
-from keras_tcm.evaluation._inputs.labels import check_relevance, has_single_labels
-from keras_tcm.evaluation._inputs.pair_space import pair_space
+from keras_tcm.evaluation._inputs.pair_space import (
+    check_relevance,
+    has_single_labels,
+    pair_space,
+)
 from keras_tcm.evaluation._rates import evaluation_of
-from keras_tcm.evaluation._walk.executors import ClientExecutor
-from keras_tcm.evaluation._walk.plan import plan_for
+from keras_tcm.evaluation._walk.plan import ClientExecutor, plan_for
 from keras_tcm.evaluation.criteria import make_criteria
 from keras_tcm.evaluation.evaluation import Evaluation
 from keras_tcm.validation import check_choice, check_integer, check_several
@@ -215,7 +217,8 @@ def evaluate_embeddings(
     )
     plan = plan_for(space, recall_at, max_pairs, seed, block_size, executor, verbose)
     counts = count_pairs(space, plan, criteria)
-    return evaluation_of(counts, criteria, recall_at)
+    classes_per_pair = space.times_met if space.relevance is None else None
+    return evaluation_of(counts, criteria, recall_at, classes_per_pair)
 
 
 def _check_recall_at(recall_at: Any) -> tuple[int, ...]:

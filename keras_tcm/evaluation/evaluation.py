@@ -1,5 +1,6 @@
 """The result of an evaluation."""
 
+import base64
 import dataclasses
 import json
 import math
@@ -13,15 +14,104 @@ import numpy as np
 from keras_tcm.class_names import ClassNames
 from keras_tcm.evaluation.criteria import check_thresholds
 from keras_tcm.evaluation.distances import accepted_steps, to_cosine
-from keras_tcm.evaluation.error_rates import ErrorRates
 from keras_tcm.files import replacing
 from keras_tcm.labels import json_labels, label_array
-from keras_tcm.ops.curves import mean_over_range, num_worst_classes
+from keras_tcm.ops.curves import f_beta, mean_over_range, num_worst_classes
 from keras_tcm.validation import check_choice, check_integer, check_number
+
+# How arrays of many classes are written: little-endian, whatever the machine.
+_FLOAT32 = np.dtype("<f4")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ErrorRates:
+    """What each threshold does to the pairs, in all and class by class.
+
+    `C` counts the classes, `R` the thresholds: those of the calibration range, those of
+    the operating points, where FAR and FRR are closest, and on either side of the range
+    as dense ones out to the farthest of these, but no more than the range itself has.
+
+    Attributes:
+        thresholds: Distances, increasing, shape `(R,)`.
+        far: Share of all negative pairs that are accepted, shape `(R,)`.
+        frr: Share of all positive pairs that are rejected, shape `(R,)`.
+        per_class_far: The same share of each class's negative pairs, float32 (float64
+            where `Evaluation.rates_at` returns it), shape `(C, R)`.
+        per_class_frr: The same share of each class's positive pairs, likewise.
+
+    Example:
+
+    >>> rates = result.error_rates
+    >>> rates.per_class_far.shape == (len(result.classes), len(rates.thresholds))
+    True
+    """
+
+    thresholds: np.ndarray
+    far: np.ndarray
+    frr: np.ndarray
+    per_class_far: np.ndarray
+    per_class_frr: np.ndarray
+
+    def utility(self, beta: float) -> np.ndarray:
+        """Utility of each class at each threshold.
+
+        Args:
+            beta: Weight of the sensitivity; above 1 favours it.
+
+        Returns:
+            F-beta of specificity and sensitivity, in [0, 1], shape `(C, R)`.
+        """
+        return f_beta(
+            1.0 - self.per_class_frr.astype(np.float64),
+            1.0 - self.per_class_far.astype(np.float64),
+            beta,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rates as JSON-ready values.
+
+        Those of the classes are base64 text of little-endian float32, class by class:
+        exact, and a quarter of the size that numbers would have.
+        """
+        return {
+            "thresholds": self.thresholds.tolist(),
+            "far": self.far.tolist(),
+            "frr": self.frr.tolist(),
+            "per_class_far": _encode(self.per_class_far),
+            "per_class_frr": _encode(self.per_class_frr),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make rates of what `to_dict` returned.
+
+        Raises:
+            ValueError: If it is anything else.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(values, dict) or values.keys() != set(names):
+            raise ValueError(
+                f"`values` must have the keys {', '.join(names)}. "
+                f"Received: {values!r:.200}"
+            )
+        shared = [np.asarray(values[name], np.float64) for name in names[:3]]
+        per_class = [
+            np.frombuffer(base64.b64decode(values[name]), _FLOAT32)
+            .reshape(-1, len(shared[0]))
+            .astype(np.float32)
+            for name in names[3:]
+        ]
+        return cls(*shared, *per_class)
+
+
+def _encode(values: np.ndarray) -> str:
+    """Write an array as base64 text of little-endian float32, row by row."""
+    return base64.b64encode(values.astype(_FLOAT32).tobytes()).decode("ascii")
+
 
 _FORMAT = "keras_tcm.Evaluation"
 # Of what `to_dict` returns: another number where its fields, or their meaning, change.
-_VERSION = 1
+_VERSION = 2
 # Fields that hold operating points.
 _POINTS = ("operating_points", "at_thresholds")
 
@@ -43,6 +133,9 @@ class OperatingPoint:
             target, and of `"far"` as the rate of all pairs at this threshold; where the
             threshold was asked for, of `"far"` and of `"frr"`, which is 0. `None` if
             all pairs were compared, or if unresolved.
+        intervals: 95% intervals of `"threshold"`, `"far"` and `"frr"`, for other
+            classes of the same kind: see `Evaluation.intervals`. `None` where that is,
+            or if unresolved.
     """
 
     far_target: float
@@ -52,6 +145,7 @@ class OperatingPoint:
     per_class_far: np.ndarray
     per_class_frr: np.ndarray
     standard_errors: dict[str, float] | None = None
+    intervals: dict[str, tuple[float, float]] | None = None
 
     @property
     def resolved(self) -> bool:
@@ -94,6 +188,10 @@ class Evaluation:
             k). `None` if all pairs were compared.
         at_thresholds: One `OperatingPoint` per distance of `at_thresholds`, increasing
             and each of them once.
+        intervals: 95% intervals of `"opis"`, `"eer"`, `"map_at_r"` and `"recall_at_1"`
+            (and the other k), for other classes of the same kind: see `ClassErrors`.
+            With a gallery, for other classes of queries against it. `None` below three
+            classes, where pairs were sampled, and where a sample has several classes.
 
     Example:
 
@@ -124,6 +222,7 @@ class Evaluation:
     error_rates: ErrorRates
     standard_errors: dict[str, float] | None = None
     at_thresholds: tuple[OperatingPoint, ...] = ()
+    intervals: dict[str, tuple[float, float]] | None = None
 
     def operating_point(self, far: float) -> OperatingPoint:
         """The operating point for a FAR target.
@@ -325,11 +424,11 @@ class Evaluation:
                 f"FAR <= {point.far_target:<9g}"
                 + (
                     f"threshold {point.threshold:.4f}"
-                    f"{_error(point.standard_errors, 'threshold', '.4f')}, "
+                    f"{_error(point, 'threshold', '.4f')}, "
                     f"FAR {point.far:.4%}"
-                    f"{_error(point.standard_errors, 'far', '.4%')}, "
+                    f"{_error(point, 'far', '.4%')}, "
                     f"FRR {point.frr:.2%}"
-                    f"{_error(point.standard_errors, 'frr', '.2%')}"
+                    f"{_error(point, 'frr', '.2%')}"
                     if point.resolved
                     else "not resolved by the negative pairs"
                 )
@@ -337,13 +436,16 @@ class Evaluation:
         for point in self.at_thresholds:
             lines.append(
                 f"At {point.threshold:<13.4f}"
-                f"FAR {point.far:.4%}{_error(point.standard_errors, 'far', '.4%')}, "
+                f"FAR {point.far:.4%}{_error(point, 'far', '.4%')}, "
                 f"FRR {point.frr:.2%}"
+                f"{_error(point, 'frr', '.2%')}"
             )
+        if self.intervals is not None:
+            lines.append("(95% intervals, for other classes of the same kind)")
         return "\n".join(lines)
 
     def _error(self, name: str, form: str) -> str:
-        return _error(self.standard_errors, name, form)
+        return _error(self, name, form)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values; NaN becomes `None`.
@@ -395,6 +497,8 @@ class Evaluation:
                 "`values` must be what `Evaluation.to_dict` returns, with "
                 f"format={_FORMAT!r}. Received: {values!r:.200}"
             )
+        if values.get("version") == 1:
+            values = _from_first_version(values)
         if values.get("version") != _VERSION:
             raise ValueError(
                 f"`values` must be of version {_VERSION}, which this version of "
@@ -415,6 +519,7 @@ class Evaluation:
         values["recall"] = {int(k): value for k, value in values["recall"].items()}
         errors = values["standard_errors"]
         values["standard_errors"] = errors and _load_errors(errors)
+        values["intervals"] = _load_intervals(values["intervals"])
         values["error_rates"] = ErrorRates.from_dict(values["error_rates"])
         for name in _POINTS:
             values[name] = tuple(
@@ -473,8 +578,15 @@ class Evaluation:
             partial.write_bytes(page)
 
 
-def _error(errors: dict[str, float] | None, name: str, form: str) -> str:
-    return "" if errors is None else f" ± {errors[name]:{form}}"
+def _error(measured: Evaluation | OperatingPoint, name: str, form: str) -> str:
+    """What is known of the error of a value: a standard error, an interval, nothing."""
+    errors, intervals = measured.standard_errors, measured.intervals
+    if errors is not None:
+        return f" ± {errors[name]:{form}}"
+    if intervals is None or name not in intervals:
+        return ""
+    low, high = intervals[name]
+    return f" ({low:{form}} to {high:{form}})"
 
 
 def _to_json(value: Any) -> Any:
@@ -490,7 +602,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
-    errors = values.pop("standard_errors")
+    errors, intervals = values.pop("standard_errors"), values.pop("intervals")
     # `None` stands for NaN, and NumPy reads it as such.
     arrays = {name: np.asarray(value, np.float64) for name, value in values.items()}
     return OperatingPoint(
@@ -501,7 +613,25 @@ def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
         per_class_far=arrays["per_class_far"],
         per_class_frr=arrays["per_class_frr"],
         standard_errors=errors and _load_errors(errors),
+        intervals=_load_intervals(intervals),
     )
+
+
+def _from_first_version(values: dict[str, Any]) -> dict[str, Any]:
+    """What the first version returned in the form of this one: without intervals."""
+    points = {
+        name: [{**point, "intervals": None} for point in values.get(name, ())]
+        for name in _POINTS
+    }
+    return {**values, **points, "version": _VERSION, "intervals": None}
+
+
+def _load_intervals(
+    intervals: dict[str, list[float]] | None,
+) -> dict[str, tuple[float, float]] | None:
+    if intervals is None:
+        return None
+    return {name: (low, high) for name, (low, high) in intervals.items()}
 
 
 def _load_errors(errors: dict[str, float | None]) -> dict[str, float]:

@@ -139,7 +139,7 @@ def as_keras_loss(
     >>> from pytorch_metric_learning import losses, miners
     >>> from keras_tcm.interop.pytorch_metric_learning import as_keras_loss
     >>> base = as_keras_loss(losses.TripletMarginLoss(), miners.BatchHardMiner())
-    >>> model.compile("adam", loss=base + 0.3 * keras_tcm.TCM(0.7, 0.4))
+    >>> model.compile("adam", loss=keras_tcm.AutoTCM(base))
 
     Reference:
         - [Musgrave et al., 2020](https://arxiv.org/abs/2008.09164)

@@ -136,7 +136,7 @@ def as_keras_loss(loss: Any, gather: bool = True) -> TensorFlowSimilarityLoss:
     >>> import tensorflow_similarity as tfsim
     >>> from keras_tcm.interop.tensorflow_similarity import as_keras_loss
     >>> circle = tfsim.losses.CircleLoss(reduction="sum_over_batch_size")
-    >>> loss = as_keras_loss(circle) + 0.3 * keras_tcm.TCM(0.7, 0.4)
+    >>> loss = keras_tcm.AutoTCM(as_keras_loss(circle))
     >>> model.compile("adam", loss=loss)
 
     Reference:

@@ -31,7 +31,7 @@ def sampled_pairs(embeddings: Any, labels: Any, weights: Any, relevance: Any) ->
         relevance: What compares labels; see `pair_masks`.
 
     Returns:
-        Each pair twice, once from either end.
+        Each pair once, or from both of its ends where they may see it differently.
     """
     size = ops.shape(embeddings)[0]
     if not isinstance(size, int) or size > _MAX_SAMPLES:
@@ -51,6 +51,12 @@ def sampled_pairs(embeddings: Any, labels: Any, weights: Any, relevance: Any) ->
     is_positive, is_negative = (
         ops.logical_and(mask, ops.expand_dims(is_kept, 1)) for mask in masks
     )
+    if relevance is None or relevance.is_symmetric:
+        places = ops.arange(ops.shape(is_kept)[0], dtype="int32")
+        is_first = places[:, None] < places[None, :]
+        is_positive, is_negative = (
+            ops.logical_and(mask, is_first) for mask in (is_positive, is_negative)
+        )
     ones = ops.cast(is_kept, embeddings.dtype)
     similarities = ops.matmul(embeddings, ops.transpose(embeddings))
     return Pairs(similarities, is_positive, is_negative, ones, ones)
@@ -179,6 +185,8 @@ class AutoTCM(SummableLoss):
         - [Chen et al., ICML 2018](https://arxiv.org/abs/1711.02257), who balance the
           gradients of several tasks.
     """
+
+    has_pairs = True
 
     def __init__(
         self,
@@ -310,16 +318,19 @@ class AutoTCM(SummableLoss):
         pairs = sampled_pairs(*samples, tcm.relevance)
         tcm.positive_margin, tcm.negative_margin = margins_at(pairs, self.far_range)
 
+        base = WeightedSum([self.base])
+
         def values(x: Any) -> list[Any]:
             if d is None:
-                both = WeightedSum([self.base, tcm])
-                found = both.values(y_true, x, sample_weight)
+                # Together: pairwise terms share one matrix of similarities.
+                both = WeightedSum([base, tcm])
+                *parts, of_tcm = both.values(y_true, x, sample_weight)
             else:
-                found = [
-                    *WeightedSum([self.base]).values(y_true, x[:, d:], sample_weight),
-                    tcm(y_true, x[:, :d], sample_weight),
-                ]
-            return [ops.cast(value, predictions.dtype) for value in found]
+                parts = base.values(y_true, x[:, d:], sample_weight)
+                of_tcm = tcm(y_true, x[:, :d], sample_weight)
+            weighted = zip(base.weights, parts, strict=True)
+            of_base = sum(weight * value for weight, value in weighted)
+            return [ops.cast(value, predictions.dtype) for value in (of_base, of_tcm)]
 
         return pairs, values
 

@@ -107,6 +107,8 @@ class EmbeddingLoss(SummableLoss):
         self._reduce = _Reduction(
             # The rows carry the instance weights already.
             reduction="mean" if reduction == "mean_with_sample_weight" else reduction,
+            # The default, which has an underscore first, is no scope on TensorFlow.
+            name="reduction",
             dtype=self._compute_dtype,
         )
         self._advice = Advice(self.name)

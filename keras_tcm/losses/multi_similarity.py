@@ -81,7 +81,7 @@ class MultiSimilarity(PairwiseLoss):
 
     Example:
 
-    >>> loss = keras_tcm.losses.MultiSimilarity() + 0.3 * keras_tcm.losses.TCM(0.7, 0.4)
+    >>> loss = keras_tcm.AutoTCM(keras_tcm.losses.MultiSimilarity())
     >>> model.compile("adam", loss=loss)
 
     Reference:

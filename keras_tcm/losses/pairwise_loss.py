@@ -49,6 +49,8 @@ class PairwiseLoss(EmbeddingLoss):
     ```
     """
 
+    has_pairs = True
+
     def __init__(
         self, block_size: int | None = None, relevance: Any = None, **options: Any
     ) -> None:

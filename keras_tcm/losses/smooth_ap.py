@@ -69,7 +69,7 @@ class SmoothAP(PairwiseLoss):
 
     Example:
 
-    >>> loss = keras_tcm.losses.SmoothAP() + 0.2 * keras_tcm.losses.TCM(0.7, 0.3)
+    >>> loss = keras_tcm.AutoTCM(keras_tcm.losses.SmoothAP())
     >>> model.compile("adam", loss=loss)
 
     Reference:

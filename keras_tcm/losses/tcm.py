@@ -59,10 +59,10 @@ class TCM(PairwiseLoss):
 
     The means run over the hard pairs only. A term without a hard pair is 0 with a
     zero gradient. Add it to a loss that separates the classes:
-    `keras_tcm.losses.MultiSimilarity() + TCM()`.
+    `keras_tcm.losses.MultiSimilarity() + 0.1 * TCM(0.6, 0.4)`.
 
-    Margins that bracket the model's own operating threshold, with a small weight,
-    often work better than the defaults; choose them on training classes.
+    The paper's margins and a weight of 1 do harm where they do not suit model and base
+    loss. `keras_tcm.AutoTCM` chooses all three by itself.
 
     Args:
         positive_margin: Cosine similarity that positive pairs should exceed, in

@@ -15,9 +15,11 @@ class SummableLoss(keras.losses.Loss):
 
     Attributes:
         gather: Whether replicas that share a batch compute the loss together.
+        has_pairs: Whether the loss compares the samples of a batch with each other.
     """
 
     gather: bool
+    has_pairs: bool = False
 
     @property
     def kind(self) -> Hashable:
@@ -117,6 +119,7 @@ class WeightedSum(SummableLoss):
         )
         ours = [loss for loss in self.losses if isinstance(loss, SummableLoss)]
         self.gather = not ours or any(loss.gather for loss in ours)
+        self.has_pairs = any(loss.has_pairs for loss in ours)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Add up the terms."""

@@ -142,16 +142,7 @@ class EmbeddingMetric(keras.metrics.Metric):
         memory = self._memory
         if memory.embeddings is None:
             memory.build(embeddings.shape[1], labels.shape[1:], ops.dtype(labels))
-        for name, rows, variable in (
-            ("y_pred", embeddings, memory.embeddings),
-            ("y_true", labels, memory.labels),
-        ):
-            shape, kept = tuple(rows.shape), tuple(variable.shape)
-            if shape[1:] != kept[1:]:
-                raise ValueError(
-                    f"`{name}` must keep its shape, {('batch', *kept[1:])}. "
-                    f"Received: {name}.shape={shape}"
-                )
+        memory.check_shapes(embeddings, labels)
         is_first = memory.is_empty
         batch = memory.write(embeddings, labels)
         # Keras builds the metrics of a model with symbols.

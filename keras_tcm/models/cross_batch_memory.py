@@ -5,9 +5,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from keras_tcm.losses.pairwise_loss import PairwiseLoss
 from keras_tcm.losses.partners import use_partners
-from keras_tcm.losses.weighted_sum import WeightedSum
 from keras_tcm.ops.integers import as_integer
 from keras_tcm.sample_memory import SampleMemory
 from keras_tcm.validation import check_integer
@@ -57,7 +55,7 @@ class CrossBatchMemory(keras.Model):
     ```python
     model = keras_tcm.models.embedding_model(backbone, 128)
     trainer = keras_tcm.models.CrossBatchMemory(model, memory_size=8192)
-    trainer.compile("adam", loss=keras_tcm.losses.Contrastive() + keras_tcm.TCM())
+    trainer.compile("adam", loss=keras_tcm.AutoTCM(keras_tcm.losses.Contrastive()))
     trainer.fit(sampler, epochs=20)
     embeddings = model.predict(x)
     ```
@@ -155,7 +153,7 @@ class CrossBatchMemory(keras.Model):
 
     def _check_losses(self) -> None:
         for name, loss in self.loss.items() if isinstance(self.loss, dict) else ():
-            if name != self.output_name and _has_pairs(loss):
+            if name != self.output_name and getattr(loss, "has_pairs", False):
                 raise ValueError(
                     f"`loss` must have its pairwise losses on {self.output_name!r}, "
                     f"the output that is remembered. Received: one on {name!r}"
@@ -164,17 +162,7 @@ class CrossBatchMemory(keras.Model):
     def _remembered(self, embeddings: Any, labels: Any, weights: Any) -> Any:
         """What is in memory; of weight 0 where it is empty, or not to be used yet."""
         memory = self._memory
-        for name, rows, variable in (
-            ("y_pred", embeddings, memory.embeddings),
-            ("y_true", labels, memory.labels),
-        ):
-            found, expected = tuple(rows.shape[1:]), tuple(variable.shape[1:])
-            if found != expected:
-                raise ValueError(
-                    f"`{name}` must be as wide as what is remembered, {expected}: see "
-                    "`label_width` for labels. Received: "
-                    f"{name}.shape=(batch, {', '.join(map(str, found))})"
-                )
+        memory.check_shapes(embeddings, labels, ": see `label_width` for labels")
         is_warm = ops.convert_to_tensor(self._warm_steps) >= self.warmup_steps
         remembered = ops.convert_to_tensor(memory.weights)
         return (
@@ -213,9 +201,3 @@ class CrossBatchMemory(keras.Model):
             config["model"], custom_objects=custom_objects
         )
         return cls(**{**config, "model": model})
-
-
-def _has_pairs(loss: Any) -> bool:
-    if isinstance(loss, WeightedSum):
-        return any(map(_has_pairs, loss.losses))
-    return isinstance(loss, PairwiseLoss)

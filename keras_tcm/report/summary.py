@@ -13,6 +13,8 @@ def describe(evaluation: Evaluation) -> str:
         if evaluation.standard_errors
         else "all pairs compared"
     )
+    if evaluation.intervals is not None:
+        pairs += "; 95% intervals, for other classes of the same kind"
     return (
         f"{evaluation.num_samples:,} samples, {len(evaluation.classes):,} classes, "
         f"{evaluation.distance} distance, {pairs}"
@@ -22,11 +24,10 @@ def describe(evaluation: Evaluation) -> str:
 def measures(evaluation: Evaluation) -> str:
     """Write the measures as groups of a definition list."""
     share = f"{evaluation.epsilon:.0%}"
-    errors = evaluation.standard_errors
     groups = [
         _measure(
             "OPIS",
-            _value(evaluation.opis, ".6f", errors, "opis"),
+            _value(evaluation.opis, ".6f", evaluation, "opis"),
             "↓ lower is better",
             "How far the utilities of the classes lie apart at one threshold: their "
             "variance, averaged over the calibration range. 0 if a threshold serves "
@@ -34,27 +35,27 @@ def measures(evaluation: Evaluation) -> str:
         ),
         _measure(
             f"{share}-OPIS",
-            _value(evaluation.epsilon_opis, ".6f", errors, "epsilon_opis"),
+            _value(evaluation.epsilon_opis, ".6f", evaluation, "epsilon_opis"),
             "↓ lower is better",
             f"Squared gap in utility between the worst {share} of the classes and the "
             "others, averaged likewise.",
         ),
         _measure(
             "EER",
-            _value(evaluation.eer, ".4f", errors, "eer"),
+            _value(evaluation.eer, ".4f", evaluation, "eer"),
             "↓ lower is better",
             "Equal error rate: FAR and FRR at the threshold where they are equal.",
         ),
         _measure(
             "mAP@R",
-            _value(evaluation.map_at_r, ".4f", errors, "map_at_r"),
+            _value(evaluation.map_at_r, ".4f", evaluation, "map_at_r"),
             "↑ higher is better",
             "Mean average precision among the R nearest of each sample, R being the "
             "number of its positives.",
         ),
     ]
     recall = {
-        k: _value(value, ".4f", errors, f"recall_at_{k}")
+        k: _value(value, ".4f", evaluation, f"recall_at_{k}")
         for k, value in evaluation.recall.items()
     }
     first, *others = recall
@@ -129,20 +130,26 @@ def _operating_point(point: OperatingPoint) -> str:
             f'<tr>{header}<td colspan="3" class="number">not resolved by the negative '
             "pairs: too few</td></tr>\n"
         )
-    errors = point.standard_errors
     values = [
         # All digits that float32 distances have: a threshold rounded up could miss its
         # target.
-        _value(point.threshold, ".6f", errors, "threshold"),
-        _value(point.far, ".4%", errors, "far"),
-        _value(point.frr, ".2%", errors, "frr"),
+        _value(point.threshold, ".6f", point, "threshold"),
+        _value(point.far, ".4%", point, "far"),
+        _value(point.frr, ".2%", point, "frr"),
     ]
     cells = "".join(f'<td class="number">{value}</td>' for value in values)
     return f"<tr>{header}{cells}</tr>\n"
 
 
-def _value(value: float, form: str, errors: dict[str, float] | None, name: str) -> str:
-    error = math.nan if errors is None else errors[name]
-    if math.isnan(error):
-        return f"{value:{form}}"
-    return f"{value:{form}} <small>± {error:{form}}</small>"
+def _value(
+    value: float, form: str, measured: Evaluation | OperatingPoint, name: str
+) -> str:
+    """Write a value with what is known of its error."""
+    text = f"{value:{form}}"
+    errors, intervals = measured.standard_errors, measured.intervals
+    if errors is not None and not math.isnan(errors[name]):
+        return f"{text} <small>± {errors[name]:{form}}</small>"
+    if intervals is not None and name in intervals:
+        low, high = intervals[name]
+        return f"{text} <small>({low:{form}} to {high:{form}})</small>"
+    return text

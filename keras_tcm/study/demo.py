@@ -36,6 +36,8 @@ TUNED = {
 }
 # Training steps of each model in the README's tables.
 DEMO_STEPS = 2000
+# What the results tell of an operating point.
+_POINT = ("far_target", "threshold", "far", "frr")
 # If both models took longer than this, they get fewer steps.
 MINUTES = 20
 
@@ -59,12 +61,7 @@ class DemoSettings:
     seed: int = 0
 
     def run(self, tcm: TCMSetting | None, steps: int) -> Run:
-        """Return what a study would call one of the two trainings.
-
-        Args:
-            tcm: Margins and weight; `None` for the base loss alone.
-            steps: Training steps.
-        """
+        """Return what a study would call one of the two trainings."""
         steps = NUM_EPOCHS * -(-steps // NUM_EPOCHS)
         cell = Cell("glyphs", Recipe(), self.loss, batch_size=128, steps=steps)
         return Run("comparison", cell, tcm, self.seed)
@@ -151,13 +148,8 @@ def run_demo(
                 "opis": evaluation.opis,
                 "epsilon_opis": evaluation.epsilon_opis,
                 "operating_points": [
-                    {
-                        "far_target": point.far_target,
-                        "threshold": point.threshold if point.resolved else None,
-                        "far": point.far if point.resolved else None,
-                        "frr": point.frr if point.resolved else None,
-                    }
-                    for point in evaluation.operating_points
+                    {name: point[name] for name in _POINT}
+                    for point in evaluation.to_dict()["operating_points"]
                 ],
             }
             for name, evaluation in evaluations.items()
@@ -258,14 +250,8 @@ def _train(
 ) -> int:
     """Train models, tell how it goes, and write their records.
 
-    Args:
-        models: Margins and weight of TCM by name.
-        folder: Where to write the records.
-        settings: What the models have in common.
-        steps: Training steps of each.
-        data_dir: Folder of the data set.
-        notes: Kept in the records.
-        limit: Seconds that all may take with so many steps; else each gets fewer.
+    They get fewer steps where so many would take all of them longer than a limit, in
+    seconds.
 
     Returns:
         The training steps of each.

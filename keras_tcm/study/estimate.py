@@ -1,10 +1,12 @@
 """Means of a few values, with Student's confidence intervals."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from keras_tcm.evaluation import CONFIDENCE, Estimate
+from keras_tcm.student import student_quantile
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate:
@@ -16,12 +18,9 @@ def mean_estimate(values: Sequence[float]) -> Estimate:
     Returns:
         Their mean with its 95% interval by Student's t distribution.
     """
-    # Not at the top: a command that needs no interval need not wait for SciPy.
-    from scipy import stats
-
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, None)
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    half = float(quantile * stats.sem(values))
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = student_quantile(CONFIDENCE, len(values) - 1) * error
     return Estimate(mean, (mean - half, mean + half))

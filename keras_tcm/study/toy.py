@@ -149,10 +149,7 @@ def run_toy(
 
 
 def load_data(data: str) -> tuple[str, Split, Split]:
-    """Load the images of the toy.
-
-    Args:
-        data: See `run_toy`.
+    """Load the images of the toy; see `run_toy`.
 
     Returns:
         `"mnist"` or `"digits"`, and `(x_train, y_train), (x_test, y_test)`: uint8
@@ -176,11 +173,8 @@ def _mnist() -> tuple[Split, Split]:
         raise ConnectionError(
             f"MNIST is not on disk, and cannot be downloaded: {error}"
         ) from error
-    return _with_channel(*train), _with_channel(*test)
-
-
-def _with_channel(images: np.ndarray, labels: np.ndarray) -> Split:
-    return images[..., None], labels.astype(np.int64)
+    first, second = ((x[..., None], y.astype(np.int64)) for x, y in (train, test))
+    return first, second
 
 
 @contextmanager
@@ -210,13 +204,7 @@ def train_model(
 ) -> keras.Model:
     """Train a small network to two-dimensional embeddings.
 
-    Args:
-        train: Images and labels.
-        loss: Losses by the name of the output: `"cosines"`, `"embedding"`.
-        settings: How to train. Weights and batches depend on the seed alone.
-
-    Returns:
-        The trained model.
+    Losses come by the name of the output. Weights and batches depend on the seed alone.
     """
     images, labels = train
     keras.utils.set_random_seed(settings.seed)
@@ -260,9 +248,6 @@ def measure(embeddings: np.ndarray, cosines: Any, labels: np.ndarray) -> dict[st
         embeddings: Array `(n, 2)` of unit vectors.
         cosines: Cosines to the ten class directions, `(n, 10)`.
         labels: Labels 0 to 9, `(n,)`.
-
-    Returns:
-        The measures that `run_toy` describes.
     """
     evaluation = evaluate_embeddings(embeddings, labels, recall_at=(1,), verbose=False)
     points = embeddings.astype(np.float64) @ [1, 1j]

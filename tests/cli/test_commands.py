@@ -19,8 +19,14 @@ from PIL import Image
 from processes import end, finish, start, wait_until
 from study_runs import measures, pair, write_runs
 
-from keras_tcm import Evaluation, cli, evaluate_embeddings
-from keras_tcm.cli.commands import study, toy
+from keras_tcm import (
+    Evaluation,
+    Threshold,
+    choose_threshold,
+    cli,
+    evaluate_embeddings,
+)
+from keras_tcm.cli.commands import demo, study, toy
 from keras_tcm.cli.messages import legible
 from keras_tcm.study import TCMSetting
 from keras_tcm.study.run_record import read_run
@@ -588,6 +594,77 @@ def test_missing_matplotlib_is_told_before_the_work(
 
 
 # ----------------------------------------------------------------------------- compare
+
+
+class TestThreshold:
+    def samples(self, tmp_path, seed=0, shift=0.0):
+        rng = np.random.default_rng(seed)
+        y = np.repeat(np.arange(150), 5)
+        x = rng.normal(size=(150, 8))[y] + 0.5 * rng.normal(size=(750, 8)) + shift
+        return write(tmp_path / f"{seed}.npz", embeddings=x, labels=y), x, y
+
+    def test_it_is_chosen_and_checked(self, tmp_path, capsys):
+        file, x, y = self.samples(tmp_path)
+        out = tmp_path / "threshold.json"
+        options = ("--far", 0.03, "--confidence", 0.9, "--distance", "euclidean")
+        assert run("threshold", file, *options, "--out", out) == 0
+        expected = choose_threshold(
+            x, y, far=0.03, confidence=0.9, distance="euclidean"
+        )
+        assert Threshold.load(out).to_dict() == expected.to_dict()
+        assert expected.summary() in capsys.readouterr().out
+        assert run("check", out, file) == 0
+        assert "The promise: holds" in capsys.readouterr().out
+        other, *_ = self.samples(tmp_path, seed=1, shift=0.6)
+        assert run("check", out, other) == 3
+        assert "The promise: broken" in capsys.readouterr().out
+
+    def test_options_of_the_promise(self, tmp_path):
+        file, x, y = self.samples(tmp_path)
+        out = tmp_path / "threshold.json"
+        promise = ("--promise", "class", "--class-share", 0.8)
+        assert run("threshold", file, "--frr", 0.5, *promise, "--out", out) == 0
+        expected = choose_threshold(x, y, frr=0.5, promise="class", class_share=0.8)
+        assert Threshold.load(out).to_dict() == expected.to_dict()
+
+    @pytest.mark.parametrize(
+        ("options", "mentioned"),
+        [
+            ((), "`--far` or `--frr` must be given"),
+            (("--far", 0), "`--far` must be a number in (0, 1)"),
+            (("--far", 1e-6), "with 150 classes"),
+            (("--far", 0.1, "--confidence", 1), "`--confidence` must be a number"),
+            (("--far", 0.1, "--class-share", 2), "`--class-share` must be a number"),
+        ],
+    )
+    def test_mistakes(self, tmp_path, capsys, options, mentioned):
+        file, *_ = self.samples(tmp_path)
+        out = tmp_path / "threshold.json"
+        code = run("threshold", file, *options, "--out", out)
+        check_mistake(capsys, code, mentioned)
+        assert not out.exists()
+
+    def test_a_file_that_is_no_threshold(self, tmp_path, capsys):
+        file, *_ = self.samples(tmp_path)
+        code = run("check", file, file)
+        check_mistake(capsys, code, "a file that `Threshold.save` wrote")
+        code = run("check", tmp_path / "none.json", file)
+        check_mistake(capsys, code, "none.json")
+
+
+def test_the_demo_ends_with_what_to_do():
+    x, y = samples(num_classes=60)
+    result = evaluate_embeddings(x, y)
+    text = demo.advice({"without": result, "with TCM": result})
+    point = result.operating_point(0.01)
+    low, high = point.intervals["far"]
+    assert (
+        f"To use with TCM: accept a pair up to the distance {point.threshold:.4f}"
+        in (text)
+    )
+    assert f"accepts {low:.2%} to {high:.2%}" in text
+    few = evaluate_embeddings(x[:9], np.arange(9) // 3, far_range=(0.1, 0.5))
+    assert "too few characters" in demo.advice({"with TCM": few})
 
 
 def write_two(tmp_path, **changes):

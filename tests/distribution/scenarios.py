@@ -85,6 +85,12 @@ SCENARIOS = {
         adam,
         weighted=True,
     ),
+    "margins that set themselves": Scenario(
+        lambda: losses.AutoTCM(losses.MultiSimilarity()) + keras.losses.Circle(gamma=8),
+        sgd(0.01),
+        weighted=True,
+        memory=40,
+    ),
     "heads": Scenario(
         lambda: {
             "cosines": losses.ProxyAnchor()

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation._counting import positive_pairs
-from keras_tcm.evaluation._walk import executors, pair_walk
+from keras_tcm.evaluation._counting import label_pairs
+from keras_tcm.evaluation._walk import pair_walk, plan
 from keras_tcm.relevance import SharedLabel
 
 RNG = np.random.default_rng(0)
@@ -105,7 +105,7 @@ class TestParts:
 
     def test_positives_in_groups(self, monkeypatch):
         """The neighbours of some queries at a time are ranked."""
-        monkeypatch.setattr(positive_pairs, "MAX_HELD", 700)
+        monkeypatch.setattr(label_pairs, "MAX_HELD", 700)
         with concurrent.futures.ThreadPoolExecutor(2) as client:
             assert_same(evaluate(client=client), alone())
 
@@ -197,7 +197,7 @@ class TestPartsUnderWay:
             lambda *args, **options: pool.finish_one() or wait(*args, **options),
         )
         parts = [functools.partial(int, number) for number in range(num_parts)]
-        found = list(executors.ClientExecutor(pool).run(iter(parts)))
+        found = list(plan.ClientExecutor(pool).run(iter(parts)))
         assert sorted(found) == list(range(num_parts))
         return pool.largest
 

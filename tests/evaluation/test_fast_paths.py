@@ -8,16 +8,15 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation._counting import count_pairs, negative_pairs, positive_pairs
-from keras_tcm.evaluation._counting.positive_pairs import PositivePairs
+from keras_tcm.evaluation._counting import label_pairs
+from keras_tcm.evaluation._counting.label_pairs import PositivePairs
 from keras_tcm.evaluation._inputs.pair_space import make_space
 from keras_tcm.evaluation._walk import kernels as numpy_kernels
 from keras_tcm.evaluation._walk import pair_walk
 from keras_tcm.evaluation._walk.kernels import Tile
-from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks
 from keras_tcm.evaluation._walk.pair_walk import walk_pairs
 from keras_tcm.evaluation._walk.plan import Plan
-from keras_tcm.evaluation._walk.tally import Tally
+from keras_tcm.evaluation._walk.tallies import NeighborRanks, Tally
 from keras_tcm.evaluation.distances import NUM_STEPS, STEPS_PER_UNIT
 
 numba_kernels = pytest.importorskip(
@@ -87,25 +86,25 @@ class TestWalks:
         assert_matches(evaluate(with_gallery, block_size=block_size), with_gallery)
 
     def test_positives_in_groups(self, with_gallery, monkeypatch):
-        monkeypatch.setattr(positive_pairs, "MAX_HELD", 3000)
+        monkeypatch.setattr(label_pairs, "MAX_HELD", 3000)
         assert_matches(evaluate(with_gallery, block_size=100), with_gallery)
 
     def test_large_classes_in_blocks(self, with_gallery, monkeypatch):
-        monkeypatch.setattr(positive_pairs, "_LARGE_CLASS_PAIRS", 20)
-        monkeypatch.setattr(positive_pairs, "_TILE_ROWS", 32)
+        monkeypatch.setattr(label_pairs, "_LARGE_CLASS_PAIRS", 20)
+        monkeypatch.setattr(label_pairs, "_TILE_ROWS", 32)
         assert_matches(evaluate(with_gallery), with_gallery)
 
     def test_pilot_that_misleads(self, with_gallery, monkeypatch):
         """The counts go farther until they go far enough."""
-        monkeypatch.setattr(count_pairs, "_pilot", lambda space: np.arange(1000, 1100))
+        monkeypatch.setattr(label_pairs, "_pilot", lambda space: np.arange(1000, 1100))
         assert_matches(evaluate(with_gallery), with_gallery)
 
     def test_bins_read_by_interpolation(self, with_gallery, monkeypatch):
         """With few pairs a second walk is made, unless the error is allowed."""
-        monkeypatch.setattr(negative_pairs, "_MAX_ERROR", 1.0)
+        monkeypatch.setattr(label_pairs, "_MAX_ERROR", 1.0)
         walks = []
         monkeypatch.setattr(
-            negative_pairs,
+            label_pairs,
             "walk_pairs",
             lambda *args, **options: walks.append(1) or walk_pairs(*args, **options),
         )
@@ -118,14 +117,14 @@ class TestWalks:
         pairs = oracles.all_pairs(X, Y.tolist())
         middle = np.median([distance for distance, a, b in pairs if a == b])
         pilot = int(middle * STEPS_PER_UNIT) + np.arange(1000)
-        monkeypatch.setattr(count_pairs, "_pilot", lambda space: pilot)
+        monkeypatch.setattr(label_pairs, "_pilot", lambda space: pilot)
         ranked = []
 
         def walk(queries, codes, gallery, plan, tally=None, ranks=None):
             ranked.append(ranks is not None)
             walk_pairs(queries, codes, gallery, plan, tally, ranks)
 
-        monkeypatch.setattr(negative_pairs, "walk_pairs", walk)
+        monkeypatch.setattr(label_pairs, "walk_pairs", walk)
         assert_matches(evaluate(with_gallery), with_gallery)
         assert ranked[0]
         assert len(ranked) > 2
@@ -143,7 +142,7 @@ class TestInterpolation:
         counted = []
         for edges in (cuts, np.linspace(cuts[0], cuts[-1], 500).astype(np.int64)):
             tally = Tally(edges, slots, slots, len(SIZES), np.uint32)
-            walk_pairs(queries.tensors, queries.codes, queries, Plan(ks=(1,)), tally)
+            walk_pairs(queries.vectors, queries.codes, queries, Plan(ks=(1,)), tally)
             counted.append(tally.accepted(cuts, sizes))
         (exact, no_error), (read, error) = counted
         assert no_error == 0

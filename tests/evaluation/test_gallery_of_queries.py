@@ -10,7 +10,7 @@ import relevance_oracle
 from test_evaluate_embeddings import assert_matches
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation._counting import positive_pairs
+from keras_tcm.evaluation._counting import label_pairs
 from keras_tcm.evaluation._inputs import pair_space
 from keras_tcm.evaluation._inputs.pair_space import find_queries
 from keras_tcm.evaluation._walk import pair_walk
@@ -174,14 +174,14 @@ class TestOthersBesides:
 
     @pytest.mark.parametrize("block_size", [None, 7, 1000])
     def test_large_classes_in_blocks(self, block_size, monkeypatch):
-        monkeypatch.setattr(positive_pairs, "_LARGE_CLASS_PAIRS", 20)
-        monkeypatch.setattr(positive_pairs, "_TILE_ROWS", 4)
+        monkeypatch.setattr(label_pairs, "_LARGE_CLASS_PAIRS", 20)
+        monkeypatch.setattr(label_pairs, "_TILE_ROWS", 4)
         assert_matches(includes(block_size=block_size), reference())
 
     def test_numba_and_positives_in_groups(self, monkeypatch):
         pytest.importorskip("numba")
         monkeypatch.setattr(pair_walk, "_NUMBA_PAIRS", 0)
-        monkeypatch.setattr(positive_pairs, "MAX_HELD", 200)
+        monkeypatch.setattr(label_pairs, "MAX_HELD", 200)
         assert_matches(includes(block_size=20), reference())
 
     def test_client(self):

@@ -6,15 +6,15 @@ import pytest
 from keras_tcm import evaluate_embeddings
 from keras_tcm.evaluation import recall_at_k
 from keras_tcm.evaluation._counting import (
-    negative_pairs,
+    label_pairs,
     relevance_pairs,
     sampled_pairs,
 )
 from keras_tcm.evaluation._walk import kernels as numpy_kernels
 from keras_tcm.evaluation._walk import pair_walk
-from keras_tcm.evaluation._walk import tally as tally_module
+from keras_tcm.evaluation._walk import tallies as tally_module
 from keras_tcm.evaluation._walk.kernels import Tile
-from keras_tcm.evaluation._walk.tally import Tally, count_type
+from keras_tcm.evaluation._walk.tallies import Tally, count_type
 from keras_tcm.evaluation.distances import NUM_STEPS, to_steps
 from keras_tcm.relevance import ClassRelevance, SharedLabel
 
@@ -148,7 +148,7 @@ def test_counts_beyond_32_bits(max_pairs, monkeypatch):
     x, y = clusters(12, 8)
     options = {"max_pairs": max_pairs, "verbose": False, "block_size": 40}
     narrow = evaluate_embeddings(x, y, **options)
-    for module in negative_pairs, sampled_pairs, tally_module:
+    for module in label_pairs, sampled_pairs, tally_module:
         monkeypatch.setattr(module, "count_type", lambda most: count_type(2**32))
     assert evaluate_embeddings(x, y, **options).to_dict() == narrow.to_dict()
 

@@ -7,7 +7,7 @@ import sys
 import keras
 import pytest
 
-from keras_tcm.evaluation._walk.executors import local_devices
+from keras_tcm.evaluation._walk.plan import local_devices
 
 # Devices are made before a backend starts, so in a process of its own.
 PROGRAM = """
@@ -27,12 +27,12 @@ import keras
 import numpy as np
 
 from keras_tcm import evaluate_embeddings
-from keras_tcm.evaluation._walk import executors, tile_walk
-from keras_tcm.evaluation._walk.executors import local_devices, on_device
+from keras_tcm.evaluation._walk import pair_walk, plan
+from keras_tcm.evaluation._walk.plan import local_devices, on_device
 
 devices = local_devices()
 used = []
-similarities = tile_walk.similarities
+similarities = pair_walk.similarities
 
 
 def recording(rows, columns):
@@ -45,7 +45,7 @@ def recording(rows, columns):
     return similarities(rows, columns)
 
 
-tile_walk.similarities = recording
+pair_walk.similarities = recording
 rng = np.random.default_rng(0)
 labels = rng.integers(0, 90, 600)
 x = rng.normal(size=(90, 16))[labels] + rng.normal(size=(600, 16))
@@ -53,7 +53,7 @@ gallery = {"gallery_embeddings": x[::2] + 0.1, "gallery_labels": labels[::2]}
 for options in ({}, gallery):
     results = []
     for some in (devices, devices[:1]):
-        executors.local_devices = lambda some=some: some
+        plan.local_devices = lambda some=some: some
         used.clear()
         results.append(
             evaluate_embeddings(x, labels, block_size=64, verbose=False, **options)

@@ -205,11 +205,11 @@ class TestProcessSetting:
     def test_dask(self):
         dask = pytest.importorskip("dask")
         pytest.importorskip("distributed")
-        from keras_tcm.evaluation._walk import executors
+        from keras_tcm.evaluation._walk import plan
 
         def get():
             return dask.config.get("distributed.admin.large-graph-warning-threshold")
 
         before = get()
-        assert interleave(lambda: executors._LARGE_GRAPHS, get) == "1 TiB"
+        assert interleave(lambda: plan._LARGE_GRAPHS, get) == "1 TiB"
         assert get() == before != "1 TiB"

@@ -8,7 +8,7 @@ import pytest
 
 from keras_tcm import Evaluation, evaluate_embeddings
 from keras_tcm.evaluation import UndefinedError
-from keras_tcm.evaluation._counting import positive_pairs
+from keras_tcm.evaluation._counting import label_pairs
 
 SIZES = np.random.default_rng(0).poisson(8, 75) + 2
 
@@ -158,7 +158,7 @@ def test_block_size_does_not_matter():
 
 
 def test_ranks_of_many_positives_in_several_walks(monkeypatch):
-    monkeypatch.setattr(positive_pairs, "MAX_HELD", 200)
+    monkeypatch.setattr(label_pairs, "MAX_HELD", 200)
     assert scores(evaluate(max_pairs=PAIRS)) == pytest.approx(scores(sampled(0)))
 
 

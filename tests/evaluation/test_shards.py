@@ -9,8 +9,7 @@ from numpy.testing import assert_array_equal
 
 from keras_tcm import evaluate_embeddings
 from keras_tcm.evaluation._inputs import samples
-from keras_tcm.evaluation._inputs.files import FileRows, MappedRows, Shards
-from keras_tcm.evaluation._inputs.samples import normalize
+from keras_tcm.evaluation._inputs.samples import FileRows, MappedRows, Shards, normalize
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 12, 150)
@@ -105,8 +104,8 @@ def test_files_are_read_in_parts(paths, monkeypatch):
 
     monkeypatch.setattr(Shards, "__getitem__", reading)
     monkeypatch.setattr(samples, "CHUNK_ROWS", 32)
-    monkeypatch.setattr("keras_tcm.evaluation._counting.positive_pairs._CHUNK_ROWS", 40)
-    monkeypatch.setattr("keras_tcm.evaluation._counting.count_pairs._PILOT_ROWS", 40)
+    monkeypatch.setattr("keras_tcm.evaluation._counting.label_pairs._CHUNK_ROWS", 40)
+    monkeypatch.setattr("keras_tcm.evaluation._counting.label_pairs._PILOT_ROWS", 40)
     evaluate(paths)
     assert max(asked) <= 40
 

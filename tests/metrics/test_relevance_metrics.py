@@ -230,7 +230,7 @@ class TestErrors:
         x, y = samples()
         metric = make(relevance=SharedLabel())
         metric.update_state(multi_hot(y), x)
-        with raises("y_true", "keep its shape.*6"):
+        with raises("y_true", "what is remembered.*6"):
             metric.update_state(multi_hot(y)[:, :5], x)
 
 

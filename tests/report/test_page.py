@@ -195,7 +195,7 @@ def test_thresholds_are_not_rounded_past_their_targets(tmp_path):
     resolved = [point for point in RESULT.operating_points if point.resolved]
     assert len(resolved) == 3
     for row, point in zip(rows, resolved, strict=True):
-        (shown,) = re.findall(r"[01]\.\d{6}", row)
+        shown, *_ = re.findall(r"[01]\.\d{6}", row)
         assert (negatives <= float(shown)).mean() == pytest.approx(point.far, abs=1e-12)
 
 

@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 
 from keras_tcm.cli.array_files import read_models
-from keras_tcm.cli.messages import UsageError, in_words, legible, title_of
+from keras_tcm.cli.messages import UsageError, legible, mistakes, title_of
 from keras_tcm.cli.options import evaluation_options, make_folder
 from keras_tcm.evaluation import compare_embeddings
 from keras_tcm.labels import check_labels, encode_labels
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
         if name in first:
             _check_same_labels(name, names, (first[name], second[name]))
     make_folder(args.out)
-    try:
+    with mistakes(ValueError, TypeError):
         comparison = compare_embeddings(
             first["embeddings"],
             second["embeddings"],
@@ -35,8 +35,6 @@ def run(args: argparse.Namespace) -> None:
             names=(f"A: {title_of(args.files[0])}", f"B: {title_of(args.files[1])}"),
             **evaluation_options(args),
         )
-    except (ValueError, TypeError) as error:
-        raise UsageError(in_words(error)) from None
     try:
         # Before anything is printed: whoever reads that may stop to.
         write_comparison(args.out, comparison)
@@ -48,11 +46,9 @@ def run(args: argparse.Namespace) -> None:
 def _check_same_labels(
     name: str, files: str, labels: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    try:
+    with mistakes(ValueError, TypeError, of=f"{files}: "):
         # A label without a dimension has no length.
         known = [check_labels(name, one, one.size) for one in labels]
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{files}: {error}") from None
     sizes = [len(one) for one in known]
     if sizes[0] != sizes[1]:
         raise UsageError(

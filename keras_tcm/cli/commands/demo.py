@@ -2,8 +2,9 @@
 
 import argparse
 
-from keras_tcm.cli.messages import UsageError, legible
+from keras_tcm.cli.messages import legible, mistakes
 from keras_tcm.cli.options import make_folder, tcm_setting
+from keras_tcm.evaluation import Evaluation
 from keras_tcm.study import DEMO_STEPS, DemoSettings, run_demo
 from keras_tcm.study.report import (
     comparison_table,
@@ -14,16 +15,17 @@ from keras_tcm.study.report import (
 )
 from keras_tcm.validation import check_integer
 
+# The FAR at which the demo tells what to do.
+FAR_TARGET = 0.01
+
 
 def run(args: argparse.Namespace) -> None:
     """Carry out the command."""
     tcm = tcm_setting(args)
-    try:
+    with mistakes(ValueError):
         if args.steps is not None:
             check_integer("--steps", args.steps, 1)
         check_integer("--seed", args.seed, 0)
-    except ValueError as error:
-        raise UsageError(error) from None
     make_folder(args.out)
     settings = DemoSettings(args.loss, tcm, args.steps, args.seed)
     evaluations, steps = run_demo(args.out, settings, args.data_dir)
@@ -49,3 +51,21 @@ def run(args: argparse.Namespace) -> None:
         )
     )
     print(f"Written to {legible(args.out)}")
+    print(advice(evaluations))
+
+
+def advice(evaluations: dict[str, Evaluation]) -> str:
+    """Say in a sentence what to do with the last of some models."""
+    name, evaluation = list(evaluations.items())[-1]
+    point = evaluation.operating_point(FAR_TARGET)
+    if not point.resolved or point.intervals is None:
+        return f"There are too few characters for a FAR of {FAR_TARGET:.0%}."
+    (far_low, far_high), (frr_low, frr_high) = (
+        point.intervals[rate] for rate in ("far", "frr")
+    )
+    return (
+        f"To use {name}: accept a pair up to the distance {point.threshold:.4f}. On "
+        f"other characters of the same kind, that accepts {far_low:.2%} to "
+        f"{far_high:.2%} of the pairs of different ones, and rejects {frr_low:.1%} to "
+        f"{frr_high:.1%} of those of the same."
+    )

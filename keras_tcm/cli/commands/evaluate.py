@@ -3,7 +3,7 @@
 import argparse
 
 from keras_tcm.cli.array_files import read_models
-from keras_tcm.cli.messages import UsageError, in_words, legible, title_of
+from keras_tcm.cli.messages import legible, mistakes, title_of
 from keras_tcm.cli.options import evaluation_options, make_folder
 from keras_tcm.evaluation import evaluate_embeddings
 from keras_tcm.study.report import comparison_table, show, write_report
@@ -13,7 +13,7 @@ def run(args: argparse.Namespace) -> None:
     """Carry out the command."""
     (file,), (arrays,) = args.files, read_models(args)
     make_folder(args.out)
-    try:
+    with mistakes(ValueError, TypeError, of=f"{legible(file)}: "):
         result = evaluate_embeddings(
             arrays["embeddings"],
             arrays["labels"],
@@ -23,8 +23,6 @@ def run(args: argparse.Namespace) -> None:
             at_thresholds=args.at_threshold or (),
             **evaluation_options(args),
         )
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{legible(file)}: {in_words(error)}") from None
     evaluations = {title_of(file): result}
     try:
         # Before anything is printed: whoever reads that may stop to.

@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from keras_tcm.cli.messages import UsageError, legible
+from keras_tcm.cli.messages import legible, mistakes
 from keras_tcm.cli.options import check_figures
 from keras_tcm.study.report import show, write_study_report
 
@@ -16,9 +16,7 @@ def run(args: argparse.Namespace) -> None:
 
 def write_and_print(directory: pathlib.Path, out: pathlib.Path) -> None:
     """Write the report of a study, and print its main result."""
-    try:
+    with mistakes(ValueError):
         text = write_study_report(directory, out)
-    except ValueError as error:
-        raise UsageError(error) from None
     show(text)
     print(f"Written to {legible(out)}")

@@ -3,7 +3,7 @@
 import argparse
 
 from keras_tcm.cli.commands.report import write_and_print
-from keras_tcm.cli.messages import UsageError
+from keras_tcm.cli.messages import UsageError, mistakes
 from keras_tcm.cli.options import check_figures, make_folder, tcm_setting
 from keras_tcm.study import run_study
 
@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> None:
     tcm = tcm_setting(args)
     check_figures()
     make_folder(args.out)
-    try:
+    with mistakes(ValueError):
         run_study(
             args.out,
             args.preset,
@@ -24,6 +24,4 @@ def run(args: argparse.Namespace) -> None:
             workers=args.workers,
             tcm=tcm,
         )
-    except ValueError as error:
-        raise UsageError(error) from None
     write_and_print(args.out, args.out)

@@ -1,88 +1,25 @@
 """Counts of pairs of which a relevance makes the positive ones."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 from keras import ops
 
-from keras_tcm.evaluation._counting.pair_counts import (
-    PairCounts,
-    check_classes,
-    check_resolvable,
-)
-from keras_tcm.evaluation._inputs.labels import (
-    Memberships,
-    comparable,
-    find_memberships,
-)
-from keras_tcm.evaluation._inputs.pair_space import PairSpace
-from keras_tcm.evaluation._walk.pair_walk import tile_side
+from keras_tcm.evaluation._inputs.pair_space import PairSpace, check_classes
+from keras_tcm.evaluation._walk.pair_walk import new_progress, similarities, tile_side
 from keras_tcm.evaluation._walk.plan import Plan
-from keras_tcm.evaluation._walk.tile_walk import similarities
-from keras_tcm.evaluation.criteria import Criteria
 from keras_tcm.evaluation.distances import (
     NUM_STEPS,
     RANK_TIE_STEPS,
     Histogram,
     to_steps,
 )
+from keras_tcm.labels import encode_labels
+from keras_tcm.relevance import ClassRelevance, Relevance
 
 # Pairs that are held at a time, up to some 40 bytes each.
 _HELD_PAIRS = 2**22
-
-
-def count_relevant_pairs(
-    space: PairSpace, plan: Plan, criteria: Criteria
-) -> PairCounts:
-    """Count all pairs under a relevance in two walks: by distance, then by class.
-
-    Args:
-        space: Which pairs there are.
-        plan: How to go through them.
-        criteria: What will be asked for.
-
-    Raises:
-        UndefinedError: If fewer than two classes are eligible, or the negative pairs do
-            not resolve the `far_range`.
-    """
-    everything: np.ndarray = np.zeros(NUM_STEPS + 1, np.int64)
-    of_positives: np.ndarray = np.zeros(NUM_STEPS, np.int64)
-    per_query, measured = [], []
-    for strip in strips(space, plan):
-        _add_histogram(everything, strip.steps.ravel())
-        _add_histogram(of_positives, strip.steps[strip.is_positive])
-        per_query.append(strip.is_positive.sum(axis=1))
-        measured.append(strip.retrieval(plan.ks))
-    positive = Histogram.of(of_positives, times_counted=space.times_met)
-    negative = Histogram.of(
-        everything[:NUM_STEPS] - of_positives, times_counted=space.times_met
-    )
-    hits, average_precision = (np.concatenate(x) for x in zip(*measured, strict=True))
-    classes = _eligible_classes(space, np.concatenate(per_query))
-    check_classes(len(classes.num_queries), classes.num_excluded)
-    check_resolvable(criteria, negative.size)
-    thresholds = criteria.thresholds(positive, negative)
-    cuts, places = np.unique(thresholds.cuts, return_inverse=True)
-    positives_accepted, negatives_accepted = _accepted(
-        space, plan, classes.memberships, cuts
-    )
-    return PairCounts(
-        classes=classes.memberships.classes,
-        class_counts=classes.num_queries,
-        num_excluded=classes.num_excluded,
-        num_queries=space.queries.size,
-        num_negative_pairs=negative.size,
-        positive=positive,
-        negative=negative,
-        thresholds=thresholds,
-        num_positives=classes.num_positives,
-        num_negatives=classes.num_negatives,
-        positives_accepted=positives_accepted[:, places],
-        negatives_accepted=negatives_accepted[:, places],
-        hits=hits,
-        average_precision=average_precision,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +40,8 @@ class Strip:
     def retrieval(self, ks: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Measure the retrieval of each query that has a positive.
 
-        A negative `RANK_TIE_STEPS` farther than a positive still ranks before it.
-
-        Args:
-            ks: Values of k.
-
-        Returns:
-            Whether there is a hit among the k nearest, shape `(queries, len(ks))`, and
-            the average precision at R, shape `(queries,)`.
+        A negative `RANK_TIE_STEPS` farther than a positive still ranks before it. The
+        result is that of `NeighborRanks.retrieval`.
         """
         counts = self.is_positive.sum(axis=1)
         asking = np.flatnonzero(counts)
@@ -138,11 +69,8 @@ class Strip:
 def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[Strip]:
     """Go once through all (query, gallery) pairs, from the side of the queries.
 
-    Args:
-        space: Which pairs there are.
-        plan: How to go through them.
-        held_per_query: Numbers that the caller holds for each query of a strip; where
-            they are many, the strips have fewer queries.
+    Where the caller holds many numbers for each query of a strip, `held_per_query`, the
+    strips have fewer queries.
     """
     relevance, size = space.relevance, space.gallery.size
     assert relevance is not None
@@ -154,11 +82,11 @@ def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[St
         max(_HELD_PAIRS // size, 1),
         max(_HELD_PAIRS // held_per_query, 1),
     )
-    progress = plan.new_progress()
+    progress = new_progress(plan)
     starts = range(0, space.queries.size, num_rows)
     for done, start in enumerate(starts, start=1):
         stop = min(start + num_rows, space.queries.size)
-        rows = space.queries.tensors.tensor(start, num_rows)
+        rows = space.queries.vectors.tensor(start, num_rows)
         wanted = ops.convert_to_tensor(labels[start:stop])
         steps = np.empty((stop - start, size), np.int32)
         is_positive = np.empty(steps.shape, np.bool_)
@@ -167,7 +95,7 @@ def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[St
             tile = slice(column, column + len(some))
             relevant = relevance(wanted, ops.convert_to_tensor(some))
             products = similarities(
-                rows, space.gallery.tensors.tensor(column, num_columns)
+                rows, space.gallery.vectors.tensor(column, num_columns)
             )
             steps[:, tile] = to_steps(products[: stop - start, : len(some)])
             is_positive[:, tile] = ops.convert_to_numpy(relevant)
@@ -176,8 +104,82 @@ def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[St
             steps[own] = NUM_STEPS
             is_positive[own] = False
         yield Strip(start, steps, is_positive)
-        if progress is not None:
-            progress(done, len(starts))
+        progress(done, len(starts))
+
+
+def count_by_distance(
+    space: PairSpace, plan: Plan
+) -> tuple[Histogram, Histogram, np.ndarray, np.ndarray, np.ndarray]:
+    """Count all pairs by distance.
+
+    Returns:
+        The positive and the negative pairs, the positives of each query, and hits and
+        average precisions as `Strip.retrieval` returns them.
+    """
+    everything: np.ndarray = np.zeros(NUM_STEPS + 1, np.int64)
+    of_positives: np.ndarray = np.zeros(NUM_STEPS, np.int64)
+    found = []
+    for strip in strips(space, plan):
+        _add_histogram(everything, strip.steps.ravel())
+        _add_histogram(of_positives, strip.steps[strip.is_positive])
+        found.append((strip.is_positive.sum(axis=1), *strip.retrieval(plan.ks)))
+    positive, negative = (
+        Histogram.of(counts, times_counted=space.times_met)
+        for counts in (of_positives, everything[:NUM_STEPS] - of_positives)
+    )
+    per_query, hits, average = (np.concatenate(x) for x in zip(*found, strict=True))
+    return positive, negative, per_query, hits, average
+
+
+@dataclasses.dataclass(frozen=True)
+class Memberships:
+    """Which samples are in which classes.
+
+    Attributes:
+        classes: The labels of the classes.
+        queries: The query of each membership, increasing; shape `(k,)`.
+        codes: The index of its class, shape `(k,)`.
+        members: Gallery samples in each class, if a positive pair counts for a class
+            only where both ends are in it; `None` if one end suffices.
+    """
+
+    classes: Sequence[Hashable]
+    queries: np.ndarray
+    codes: np.ndarray
+    members: list[np.ndarray] | None
+
+    def select(self, codes: np.ndarray) -> "Memberships":
+        """Keep some classes, in increasing order."""
+        kept = np.isin(self.codes, codes)
+        return Memberships(
+            [self.classes[code] for code in codes.tolist()],
+            self.queries[kept],
+            np.searchsorted(codes, self.codes[kept]),
+            self.members and [self.members[code] for code in codes],
+        )
+
+
+def find_memberships(
+    relevance: Relevance, labels: np.ndarray, gallery_labels: np.ndarray
+) -> Memberships:
+    """Find the classes of the queries; labels are from `read_labels`."""
+    if isinstance(relevance, ClassRelevance):
+        classes, (codes,) = encode_labels(labels)
+        return Memberships(classes, np.arange(len(labels)), codes, None)
+    queries, codes = np.nonzero(labels)
+    members = [np.flatnonzero(column) for column in gallery_labels.T]
+    found = Memberships(range(labels.shape[1]), queries, codes, members)
+    return found.select(np.unique(codes))
+
+
+def comparable(labels: np.ndarray, relevance: Relevance) -> np.ndarray:
+    """Return labels from `read_labels` in a form that all backends hold exactly."""
+    if not isinstance(relevance, ClassRelevance):
+        return labels
+    # JAX takes the low 32 bits of an integer: those of 2^32 are a class.
+    classes, (codes,) = encode_labels(labels)
+    known = range(len(relevance.matrix))
+    return np.array([x if x in known else -1 for x in classes], np.int32)[codes]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -199,12 +201,13 @@ class _Classes:
     num_excluded: int
 
 
-def _eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
+def eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
     """Find the classes with a positive and a negative pair.
 
-    Args:
-        space: Which pairs there are.
-        num_positives: Positive pairs of each query.
+    `num_positives` are the positive pairs of each query.
+
+    Raises:
+        UndefinedError: If there are fewer than two.
     """
     assert space.relevance is not None
     found = find_memberships(space.relevance, space.labels[0], space.labels[-1])
@@ -222,6 +225,7 @@ def _eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
         sizes = np.array([len(x) for x in found.members], np.int64)
         positives = num_queries * (sizes - space.num_own)
     eligible = np.flatnonzero((positives > 0) & (negatives > 0))
+    check_classes(len(eligible), len(num_queries))
     return _Classes(
         memberships=found.select(eligible),
         num_queries=num_queries[eligible],
@@ -231,16 +235,10 @@ def _eligible_classes(space: PairSpace, num_positives: np.ndarray) -> _Classes:
     )
 
 
-def _accepted(
+def accepted_pairs(
     space: PairSpace, plan: Plan, classes: Memberships, cuts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Count the positive and the negative pairs of each class up to each cut.
-
-    Args:
-        space: Which pairs there are.
-        plan: How to go through them.
-        classes: The classes.
-        cuts: Distances in steps, increasing; shape `(t,)`.
+    """Count the positive and the negative pairs of each class up to increasing cuts.
 
     Returns:
         Two arrays of shape `(C, t)`.
@@ -285,11 +283,7 @@ def _add_histogram(histogram: np.ndarray, steps: np.ndarray) -> None:
 
 
 def _count_bins(bins: np.ndarray, is_positive: np.ndarray, num_bins: int) -> np.ndarray:
-    """Count the negative and the positive pairs of each row in each bin.
-
-    Returns:
-        Integers of shape `(rows, 2, num_bins)`.
-    """
+    """Negative and positive pairs of each row in each bin, `(rows, 2, num_bins)`."""
     keys = bins.astype(np.intp)
     np.add(keys, num_bins, out=keys, where=is_positive)
     keys += 2 * num_bins * np.arange(len(keys))[:, None]

@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_tcm.evaluation._counting.negative_pairs import retrieval
-from keras_tcm.evaluation._counting.positive_pairs import PositivePairs
+from keras_tcm.evaluation._counting.label_pairs import PositivePairs, retrieval
 from keras_tcm.evaluation._counting.relevance_pairs import strips
-from keras_tcm.evaluation._inputs.labels import read_labels
-from keras_tcm.evaluation._inputs.pair_space import PairSpace, make_space
+from keras_tcm.evaluation._inputs.pair_space import PairSpace, make_space, read_labels
 from keras_tcm.evaluation._inputs.samples import (
     CHUNK_ROWS,
     Samples,
@@ -18,11 +16,11 @@ from keras_tcm.evaluation._inputs.samples import (
 )
 from keras_tcm.evaluation._walk.pair_walk import walk_pairs
 from keras_tcm.evaluation._walk.plan import Plan
-from keras_tcm.evaluation._walk.tally import Tally
+from keras_tcm.evaluation._walk.tallies import Tally
 from keras_tcm.evaluation.distances import NUM_STEPS, Histogram, to_steps
-from keras_tcm.evaluation.errors import UndefinedError
 from keras_tcm.evaluation.precision import full_precision
 from keras_tcm.relevance import Relevance
+from keras_tcm.validation import UndefinedError
 
 
 def recall_at_k(
@@ -129,7 +127,7 @@ def _some_negatives(samples: Samples, most: int) -> Histogram:
     if samples.size > most:
         samples = samples.some(_random_places(samples.size, most))
     tally = Tally(np.array([NUM_STEPS - 1]), None, None, 0, np.uint32)
-    walk_pairs(samples.tensors, samples.codes, samples, Plan(ks=(1,)), tally)
+    walk_pairs(samples.vectors, samples.codes, samples, Plan(ks=(1,)), tally)
     negative = Histogram.of(tally.histogram[0])
     if not negative.size:
         raise UndefinedError(

@@ -8,22 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from keras_tcm.evaluation._inputs.files import Shards, read_label_shards
-from keras_tcm.evaluation._inputs.labels import (
-    check_symmetric,
-    has_single_labels,
-    read_labels,
-)
 from keras_tcm.evaluation._inputs.samples import (
     CHUNK_ROWS,
     Samples,
+    Shards,
     check_embeddings,
+    read_label_shards,
     sort_samples,
     unsorted_samples,
 )
-from keras_tcm.labels import encode_labels
-from keras_tcm.relevance import Relevance
-from keras_tcm.validation import check_choice
+from keras_tcm.labels import check_labels, encode_labels, to_array
+from keras_tcm.relevance import (
+    ClassRelevance,
+    HierarchyLevel,
+    Relevance,
+    SharedLabel,
+    get_relevance,
+)
+from keras_tcm.validation import UndefinedError, check_choice
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -199,12 +201,18 @@ class ClassSizes:
 
 
 def class_sizes(space: PairSpace) -> ClassSizes:
-    """Count the samples and the pairs of each class."""
+    """Count the samples and the pairs of each class.
+
+    Raises:
+        UndefinedError: If fewer than two are eligible.
+    """
     query_counts = np.diff(space.queries.starts)
     gallery_counts = np.diff(space.gallery.starts)
     per_query = gallery_counts - space.num_own
     others = space.gallery.size - gallery_counts
     eligible = np.flatnonzero((query_counts > 0) & (per_query > 0) & (others > 0))
+    num_classes = int((query_counts > 0).sum())
+    check_classes(len(eligible), num_classes)
     slots = np.full(len(query_counts), len(eligible), np.int32)
     slots[eligible] = np.arange(len(eligible))
     return ClassSizes(
@@ -214,8 +222,17 @@ def class_sizes(space: PairSpace) -> ClassSizes:
         num_positives=(query_counts * per_query)[eligible],
         num_negatives=(query_counts * others)[eligible],
         num_negative_pairs=int((query_counts * others).sum()) // space.times_met,
-        num_excluded=int((query_counts > 0).sum()) - len(eligible),
+        num_excluded=num_classes - len(eligible),
     )
+
+
+def check_classes(num_eligible: int, num_classes: int) -> None:
+    """Raise unless there are classes to compare."""
+    if num_eligible < 2:
+        raise UndefinedError(
+            "`labels` must have at least two classes with a positive and a "
+            f"negative pair. Received: {num_eligible} such classes among {num_classes}"
+        )
 
 
 def _find_own(
@@ -262,8 +279,7 @@ def find_queries(vectors: list[Any], codes: list[np.ndarray]) -> np.ndarray:
     chunks.
 
     Args:
-        vectors: Embeddings of the queries and of the gallery, as `check_embeddings`
-            returns them.
+        vectors: Embeddings of the queries and of the gallery, from `check_embeddings`.
         codes: A number for the label of each sample, likewise.
 
     Returns:
@@ -304,3 +320,117 @@ def _num_before(kinds: np.ndarray) -> np.ndarray:
     num_before = np.empty(len(kinds), np.int64)
     num_before[order] = np.arange(len(kinds)) - np.searchsorted(in_order, in_order)
     return num_before
+
+
+def check_relevance(relevance: Any, has_gallery: bool = True) -> Relevance | None:
+    """Return a relevance under which samples have classes.
+
+    Args:
+        relevance: What a user gives: an object of `keras_tcm.relevance`, or `None` for
+            equal labels.
+        has_gallery: Whether there may be a gallery. Without, the relevance must be
+            symmetric. Defaults to `True`.
+
+    Raises:
+        TypeError: If it is no relevance.
+        ValueError: If it makes no classes, or is not symmetric.
+    """
+    relevance = get_relevance(relevance)
+    known = (SharedLabel, HierarchyLevel, ClassRelevance)
+    if relevance is not None and not isinstance(relevance, known):
+        raise ValueError(
+            "`relevance` must be a SharedLabel, HierarchyLevel or ClassRelevance, or "
+            "None: a function makes no classes, over which OPIS is defined. "
+            f"Received: relevance={relevance!r}"
+        )
+    if not has_gallery:
+        check_symmetric(relevance)
+    return relevance
+
+
+def check_symmetric(relevance: Relevance | None) -> None:
+    """Raise unless it does not matter which end of a pair is the query."""
+    if relevance is not None and not relevance.is_symmetric:
+        raise ValueError(
+            "`relevance` must be symmetric where samples are compared with each other, "
+            "for which threshold is the same from both ends of a pair. "
+            "Received: a matrix that is not"
+        )
+
+
+def has_single_labels(relevance: Relevance | None) -> bool:
+    """Whether a pair is positive if its ends have the same single label."""
+    return relevance is None or isinstance(relevance, HierarchyLevel)
+
+
+def read_labels(
+    given: Sequence[tuple[str, Any, int]], relevance: Relevance | None
+) -> list[Any]:
+    """Check the labels of queries and gallery.
+
+    Args:
+        given: Name of the argument, its value and the number of samples, for each.
+        relevance: What compares them.
+
+    Returns:
+        For each: single labels as `check_labels` returns them, multi-hot rows as
+        booleans, the classes of a `ClassRelevance` as integers, and for anything else
+        an array.
+    """
+    if relevance is None:
+        return [check_labels(*one) for one in given]
+    arrays: list[np.ndarray] = []
+    for name, labels, size in given:
+        array = _as_array(name, labels)
+        relevance.check_labels(name, array.shape)
+        if len(array) != size:
+            raise ValueError(
+                f"`{name}` must have one row per sample, {size}. "
+                f"Received: {name}.shape={array.shape}"
+            )
+        if arrays and array.shape[1:] != arrays[0].shape[1:]:
+            raise ValueError(
+                f"`{name}` must be as wide as `{given[0][0]}`, {arrays[0].shape[1]}. "
+                f"Received: {name}.shape={array.shape}"
+            )
+        arrays.append(array)
+    return [
+        _read(name, array, relevance)
+        for (name, _, _), array in zip(given, arrays, strict=True)
+    ]
+
+
+def _as_array(name: str, labels: Any) -> np.ndarray:
+    array, _ = to_array(name, labels)
+    # As objects first: NumPy would turn the integers beside strings into strings, and
+    # rows of different lengths fail later, with a shape that tells.
+    return np.array(labels, dtype=object) if array is None else array
+
+
+def _read(name: str, array: np.ndarray, relevance: Relevance) -> Any:
+    if isinstance(relevance, HierarchyLevel):
+        return _prefixes(name, array[:, : relevance.level + 1])
+    if isinstance(relevance, ClassRelevance):
+        known = check_labels(name, array, len(array))
+        kinds = set(map(type, known)) - {int, bool} if isinstance(known, list) else ()
+        if kinds:
+            raise TypeError(f"`{name}` must hold integers. Received: {kinds.pop()}")
+        return known
+    if array.dtype == object:
+        array = np.array(array.tolist())
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"`{name}` must hold numbers. Received: {name}.dtype={array.dtype}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"`{name}` must be finite. Received: NaN or infinity")
+    return array > 0 if isinstance(relevance, SharedLabel) else array
+
+
+def _prefixes(name: str, rows: np.ndarray) -> list[Hashable] | np.ndarray:
+    """Rows as single labels: tuples, or the value itself in rows of one."""
+    columns = [check_labels(name, column, len(rows)) for column in rows.T]
+    if len(columns) == 1:
+        return columns[0]
+    values = (x.tolist() if isinstance(x, np.ndarray) else x for x in columns)
+    return list(zip(*values, strict=True))

@@ -2,84 +2,243 @@
 
 import dataclasses
 import functools
+import mmap
+import os
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_tcm.evaluation._inputs.files import MappedRows, Shards, open_shards
-from keras_tcm.evaluation.errors import UndefinedError
+from keras_tcm.validation import UndefinedError
 
 # Rows that are read, checked and normalised at a time.
 CHUNK_ROWS = 16384
 _CACHED_TENSORS = 9
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
+class FileRows:
+    """Rows of an array that starts at a byte of a file, mapped anew for each read.
+
+    What has been read of a file counts as memory of the process while it is mapped.
+    """
+
+    path: str
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        whole = np.memmap(self.path, np.uint8, "r")
+        rows: np.ndarray = np.ndarray(
+            self.shape, self.dtype, whole, self.offset, self.strides
+        )
+        return rows[index]
+
+
+class MappedRows:
+    """Rows of a `numpy.memmap` or a view of it; pickled as `FileRows`."""
+
+    def __init__(self, rows: np.memmap) -> None:
+        self._rows = rows
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self._rows[index]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rows, base = self._rows, self._rows.base
+        while isinstance(base, np.ndarray):
+            base = base.base
+        # What has been written to a map of mode "c" is not in the file.
+        is_file = rows.filename is not None and rows.mode != "c"
+        if not isinstance(base, mmap.mmap) or not is_file:
+            raise ValueError(
+                "`client` must be None unless each numpy.memmap has a named file and a "
+                f"mode other than 'c'. Received: file {rows.filename!r}, mode "
+                f"{rows.mode!r}"
+            )
+        # A view has the offset of what it is a view of, and maps start at whole pages.
+        start = rows.offset - rows.offset % mmap.ALLOCATIONGRANULARITY
+        first = np.frombuffer(base, np.uint8).ctypes.data
+        offset = start + rows.ctypes.data - first
+        path = os.path.abspath(rows.filename)
+        return FileRows, (path, offset, rows.dtype, rows.shape, rows.strides)
+
+
+class Shards:
+    """The rows of several `.npy` files, one after the other.
+
+    The files are opened anew for each read, so that only what is being read counts as
+    memory of the process, and a process that is sent the shards opens them itself.
+
+    Args:
+        name: Name of the argument that gives the files.
+        paths: Names of the files.
+
+    Attributes:
+        shape: Shape of the whole.
+        dtype: Type of its entries.
+        ndim: Number of its dimensions.
+        lengths: Rows of each file.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If a file is no whole `.npy` file, or its rows differ in shape or
+            type from those of the first file.
+    """
+
+    def __init__(self, name: str, paths: Any) -> None:
+        self._name = name
+        self._paths = tuple(os.path.abspath(os.fspath(path)) for path in paths)
+        arrays = (self._open(number) for number in range(len(self._paths)))
+        known = [(array.shape, array.dtype) for array in arrays]
+        first_shape, self.dtype = known[0]
+        for number, (shape, dtype) in enumerate(known):
+            if not shape or shape[1:] != first_shape[1:] or dtype != self.dtype:
+                raise ValueError(
+                    f"`{name}` must be files of rows of one shape and dtype, "
+                    f"{first_shape[1:]} and {self.dtype} as in the first. "
+                    f"Received: {self._describe(number)} of shape {shape} and dtype "
+                    f"{dtype}"
+                )
+        self.lengths = [shape[0] for shape, _ in known]
+        self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        self.shape = (int(self._starts[-1]), *first_shape[1:])
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """Read some rows."""
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        # File by file, and forwards in each.
+        order = np.argsort(index, kind="stable")
+        wanted = index[order]
+        bounds = np.searchsorted(wanted, self._starts)
+        rows = np.empty((len(index), *self.shape[1:]), self.dtype)
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            some = slice(bounds[number], bounds[number + 1])
+            array = self._open(number)
+            if len(array) != self.lengths[number]:
+                raise ValueError(
+                    f"`{self._name}` must not change while it is read. "
+                    f"Received: {self._describe(number)}, now with {len(array)} rows "
+                    f"instead of {self.lengths[number]}"
+                )
+            rows[order[some]] = array[wanted[some] - self._starts[number]]
+        return rows
+
+    def _open(self, number: int) -> np.ndarray:
+        path = self._paths[number]
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"`{self._name}` must be existing .npy files. "
+                f"Received: {self._describe(number)}, which does not exist"
+            ) from None
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(
+                f"`{self._name}` must be whole .npy files of numbers. "
+                f"Received: {self._describe(number)}, which cannot be read: {error}"
+            ) from error
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError(
+                f"`{self._name}` must be .npy files, not .npz. "
+                f"Received: {self._describe(number)}"
+            )
+        return array
+
+    def _describe(self, number: int) -> str:
+        return f"{self._name}[{number}]={self._paths[number]!r}"
+
+
+def open_shards(name: str, value: Any) -> Any:
+    """Return `Shards` for a list or tuple of paths, and anything else as it is."""
+    if isinstance(value, list | tuple) and value and all(map(_is_path, value)):
+        return Shards(name, value)
+    return value
+
+
+def read_label_shards(name: str, labels: Any, embeddings: Any) -> Any:
+    """Read labels that are given as files, one for each file of the embeddings.
+
+    Anything else is returned as it is; only with `Shards` can labels be files.
+    """
+    is_files = isinstance(labels, list | tuple) and all(
+        _is_path(x) and str(x).endswith(".npy") for x in labels
+    )
+    if not (isinstance(embeddings, Shards) and is_files and labels):
+        return labels
+    shards = Shards(name, labels)
+    if shards.lengths != embeddings.lengths:
+        raise ValueError(
+            f"`{name}` must have a file for each file of embeddings, with as many "
+            f"rows: {_abridged(embeddings.lengths)}. "
+            f"Received: files of {_abridged(shards.lengths)} rows"
+        )
+    return shards[:]
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
+def _abridged(lengths: list[int]) -> str:
+    shown = ", ".join(map(str, lengths[:8]))
+    return shown if len(lengths) <= 8 else f"{shown}, ... ({len(lengths)} files)"
+
+
 class UnitVectors:
     """Float32 vectors of unit length, or zero, whose parts can go to other processes.
 
-    Attributes:
+    Args:
         source: The vectors in memory; or what takes an array of row numbers and returns
             rows of any length, which are read and normalised whenever they are needed.
         order: The row of each vector, shape `(n,)`; `None` if they are in memory.
-    """
-
-    source: Any
-    order: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.source if self.order is None else self.order)
-
-    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        if self.order is None:
-            return self.source[index]
-        return normalize(self.source[self.order[index]])
-
-    def part(self, some: range) -> "UnitVectors":
-        """Consecutive vectors alone: another process is sent no more."""
-        index = slice(some.start, some.stop)
-        if self.order is None:
-            return UnitVectors(self.source[index])
-        return UnitVectors(self.source, self.order[index])
-
-
-class TensorRows:
-    """Consecutive vectors as backend tensors, of which the latest are kept.
-
-    Other processes are sent the vectors.
-
-    Args:
-        vectors: The vectors.
-        num_cached: Tensors that are kept.
+        num_cached: Backend tensors that are kept, the latest.
 
     Attributes:
-        vectors: See above.
         num_cached: See above.
     """
 
-    def __init__(self, vectors: UnitVectors, num_cached: int = _CACHED_TENSORS) -> None:
-        self.vectors = vectors
+    def __init__(
+        self,
+        source: Any,
+        order: np.ndarray | None = None,
+        num_cached: int = _CACHED_TENSORS,
+    ) -> None:
+        self._source, self._order = source, order
         self.num_cached = num_cached
 
         # No method of this object, which would then outlive its last use.
         @functools.lru_cache(num_cached)
         def tensor(start: int, size: int) -> Any:
-            return to_tensor(vectors[start : start + size], size)
+            return to_tensor(
+                _unit_rows(source, order, slice(start, start + size)), size
+            )
 
         self._tensor = tensor
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TensorRows, (self.vectors, self.num_cached)
+        return UnitVectors, (self._source, self._order, self.num_cached)
 
-    @property
-    def size(self) -> int:
-        """Number of vectors."""
-        return len(self.vectors)
+    def __len__(self) -> int:
+        return len(self._source if self._order is None else self._order)
 
-    def part(self, some: range) -> "TensorRows":
-        """Consecutive vectors alone."""
-        return TensorRows(self.vectors.part(some))
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        return _unit_rows(self._source, self._order, index)
+
+    def part(self, some: range) -> "UnitVectors":
+        """Consecutive vectors alone: another process is sent no more."""
+        index = slice(some.start, some.stop)
+        if self._order is None:
+            return UnitVectors(self._source[index])
+        return UnitVectors(self._source, self._order[index])
 
     def tensor(self, start: int, size: int) -> Any:
         """Vectors from `start` on as a backend tensor of `size` rows.
@@ -88,6 +247,12 @@ class TensorRows:
         shape.
         """
         return self._tensor(start, size)
+
+
+def _unit_rows(
+    source: Any, order: np.ndarray | None, index: slice | np.ndarray
+) -> np.ndarray:
+    return source[index] if order is None else normalize(source[order[index]])
 
 
 def to_tensor(rows: np.ndarray, size: int) -> Any:
@@ -102,13 +267,13 @@ class Samples:
     """Embeddings sorted by class and scaled to unit length.
 
     Attributes:
-        tensors: The unit vectors in sorted order, also as backend tensors.
+        vectors: The unit vectors in sorted order.
         codes: Class index of each sample in sorted order, shape `(n,)`.
         starts: First sample of each class, and `n`: shape `(num_classes + 1,)`.
         order: Place of each sample before it was sorted, shape `(n,)`.
     """
 
-    tensors: TensorRows
+    vectors: UnitVectors
     codes: np.ndarray
     starts: np.ndarray
     order: np.ndarray
@@ -117,11 +282,6 @@ class Samples:
     def size(self) -> int:
         """Number of samples, `n`."""
         return len(self.codes)
-
-    @property
-    def vectors(self) -> UnitVectors:
-        """The unit vectors in sorted order."""
-        return self.tensors.vectors
 
     def some(self, places: np.ndarray) -> "Samples":
         """The samples at increasing places alone, of the same classes."""
@@ -137,11 +297,6 @@ def sort_samples(
 
     A `numpy.memmap` and `Shards` are read and normalised in chunks each time; anything
     else is normalised once.
-
-    Args:
-        embeddings: What `check_embeddings` returned.
-        codes: Class index of each, shape `(n,)`.
-        num_classes: Number of classes.
     """
     order = np.argsort(codes, kind="stable")
     codes = codes[order]
@@ -152,7 +307,7 @@ def sort_samples(
     else:
         vectors = _hold(embeddings, order)
     starts = np.searchsorted(codes, np.arange(num_classes + 1))
-    return Samples(TensorRows(vectors), codes, starts, order)
+    return Samples(vectors, codes, starts, order)
 
 
 def unsorted_samples(embeddings: np.ndarray | Shards) -> Samples:

@@ -7,8 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks
-from keras_tcm.evaluation._walk.tally import Tally
+from keras_tcm.evaluation._walk.tallies import NeighborRanks, Tally
 from keras_tcm.evaluation.distances import RANK_TIE_STEPS, to_steps
 
 # Below every similarity.

@@ -7,8 +7,7 @@ import numba
 import numpy as np
 
 from keras_tcm.evaluation._walk.kernels import Tile
-from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks
-from keras_tcm.evaluation._walk.tally import Tally
+from keras_tcm.evaluation._walk.tallies import NeighborRanks, Tally
 from keras_tcm.evaluation.distances import RANK_TIE_STEPS, STEPS_PER_UNIT
 
 _STEPS_PER_UNIT = np.float32(STEPS_PER_UNIT)

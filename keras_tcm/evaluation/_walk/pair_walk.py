@@ -1,20 +1,26 @@
-"""The walk over all pairs of different classes, in one or in parts."""
+"""The walk over all pairs of different classes, tile by tile, in one or in parts."""
 
+import concurrent.futures
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_tcm.evaluation._inputs.samples import Samples, TensorRows
-from keras_tcm.evaluation._walk.executors import local_executor
-from keras_tcm.evaluation._walk.neighbor_ranks import NeighborRanks, PositiveLists
-from keras_tcm.evaluation._walk.plan import Plan
-from keras_tcm.evaluation._walk.tally import Tally
-from keras_tcm.evaluation._walk.tile_walk import TileWalk
+from keras_tcm.evaluation._inputs.samples import Samples, UnitVectors, to_tensor
+from keras_tcm.evaluation._walk import kernels
+from keras_tcm.evaluation._walk.kernels import Tile
+from keras_tcm.evaluation._walk.plan import Plan, local_executor
+from keras_tcm.evaluation._walk.tallies import NeighborRanks, PositiveLists, Tally
+from keras_tcm.evaluation.distances import to_steps
 from keras_tcm.evaluation.precision import full_precision
 
+# Takes how much is done, and how much there is to do.
+Progress = Callable[[int, int], None]
 # Side of a tile when the caller does not say: 16 MiB of similarities.
 _TILE_SIDE = 2048
 # Longest side of a tile whose other side is shorter.
@@ -29,8 +35,137 @@ _PART_SIDE = 2**14
 _MIN_PARTS = 8
 
 
+def similarities(rows: Any, columns: Any) -> np.ndarray:
+    """Products of all rows of two backend tensors, on the host; may be read-only."""
+    product = keras.ops.matmul(rows, keras.ops.transpose(columns))
+    # Without the copy that Keras makes.
+    if keras.backend.backend() == "torch":
+        return product.detach().cpu().numpy()
+    return np.asarray(product)
+
+
+def steps_between(rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:
+    """Distances in steps of all pairs of up to `size` rows and columns."""
+    products = similarities(to_tensor(rows, size), to_tensor(columns, size))
+    return to_steps(products[: len(rows), : len(columns)])
+
+
+def new_progress(plan: Plan) -> Progress:
+    """Make what a walk tells how much is done, and how much there is to do."""
+    bar: keras.utils.Progbar | None = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal bar
+        if plan.shows_progress:
+            bar = bar or keras.utils.Progbar(total, unit_name="block")
+            bar.update(done, finalize=done == total)
+
+    return report
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TileWalk:
+    """A walk over the pairs of different classes in a rectangle of pairs.
+
+    Products run on the backend; a thread counts a tile while the next is computed.
+
+    Attributes:
+        rows: The queries.
+        columns: The gallery samples.
+        first_same: First column with a sample of the class of each row.
+        last_same: Column after the last such one.
+        sides: Rows and columns of a tile.
+        is_symmetric: Whether rows and columns are the same, and each pair is met once.
+        use_numba: Whether to count with the faster kernels, where Numba is installed.
+    """
+
+    rows: UnitVectors
+    columns: UnitVectors
+    first_same: np.ndarray
+    last_same: np.ndarray
+    sides: tuple[int, int]
+    is_symmetric: bool
+    use_numba: bool
+
+    def run(
+        self,
+        queries: range,
+        tally: Tally | None,
+        row_ranks: NeighborRanks | None,
+        column_ranks: NeighborRanks | None,
+        progress: Progress,
+    ) -> None:
+        """Go once through the pairs of some rows: count them, rank them, or both."""
+        chosen = self._kernels()
+
+        def process(tile: Tile) -> None:
+            if tally is not None:
+                chosen.count(tile, tally)
+            if row_ranks is not None or column_ranks is not None:
+                chosen.rank(tile, row_ranks, column_ranks)
+
+        places = list(self._places(queries))
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
+            pending: concurrent.futures.Future | None = None
+            for done, (row, column) in enumerate(places, start=1):
+                tile = self._tile(row, queries.stop, column)
+                if pending is not None:
+                    pending.result()
+                pending = None if tile is None else executor.submit(process, tile)
+                progress(done, len(places))
+            if pending is not None:
+                pending.result()
+
+    def _kernels(self) -> ModuleType:
+        if self.use_numba and importlib.util.find_spec("numba") is not None:
+            from keras_tcm.evaluation._walk import kernels_numba
+
+            return kernels_numba
+        return kernels
+
+    def _places(self, queries: range) -> Iterator[tuple[int, int]]:
+        """First row and column of each tile."""
+        row_side, column_side = self.sides
+        rows = range(queries.start, queries.stop, row_side)
+        columns = range(0, len(self.columns), column_side)
+        if self.is_symmetric:
+            # First those on the diagonal: they tell what each query still seeks.
+            yield from ((start, start) for start in rows)
+        # Go through as many as are cached, less one, before coming back to a column.
+        num_held = max(self.rows.num_cached - 1, 1)
+        for i in range(0, len(rows), num_held):
+            for column in columns:
+                for row in rows[i : i + num_held]:
+                    if not self.is_symmetric or row < column:
+                        yield row, column
+
+    def _tile(self, row: int, last_row: int, column: int) -> Tile | None:
+        """Compute a tile, or return `None` if it has no negative pair."""
+        row_side, column_side = self.sides
+        num_rows = min(row_side, last_row - row)
+        num_columns = min(column_side, len(self.columns) - column)
+        some = slice(row, row + num_rows)
+        first_same = np.clip(self.first_same[some] - column, 0, num_columns)
+        last_same = np.clip(self.last_same[some] - column, 0, num_columns)
+        if (last_same - first_same).min() == num_columns:
+            return None
+        return Tile(
+            similarities(
+                self.rows.tensor(row, row_side),
+                self.columns.tensor(column, column_side),
+            ),
+            row,
+            num_rows,
+            column,
+            num_columns,
+            self.is_symmetric and row == column,
+            first_same,
+            last_same,
+        )
+
+
 def walk_pairs(
-    queries: TensorRows,
+    queries: UnitVectors,
     codes: np.ndarray,
     gallery: Samples,
     plan: Plan,
@@ -52,24 +187,24 @@ def walk_pairs(
         codes: Class index of each.
         gallery: The gallery.
         plan: How to go through them.
-        tally: What counts the pairs, or `None`.
-        ranks: The queries to rank the neighbours of, or `None`.
+        tally: What counts the pairs, if anything.
+        ranks: The queries to rank the neighbours of, if any.
         row_side: Rows of a tile, if not its other side.
     """
-    asked = range(queries.size)
+    asked = range(len(queries))
     if tally is None and ranks is not None:
         asked = range(ranks.start, ranks.stop)
     walk = TileWalk(
         queries,
-        gallery.tensors,
+        gallery.vectors,
         gallery.starts[codes],
         gallery.starts[codes + 1],
-        _sides(queries.size, gallery.size, plan.block_size, row_side),
-        is_symmetric=gallery.tensors is queries and len(asked) == queries.size,
-        use_numba=queries.size * gallery.size >= _NUMBA_PAIRS,
+        _sides(len(queries), gallery.size, plan.block_size, row_side),
+        is_symmetric=gallery.vectors is queries and len(asked) == len(queries),
+        use_numba=len(queries) * gallery.size >= _NUMBA_PAIRS,
     )
     places = list(_places(walk, asked))
-    progress = plan.new_progress()
+    progress = new_progress(plan)
     executor = plan.executor or local_executor()
     if executor is None or len(places) == 1:
         walk.run(asked, tally, ranks, ranks if walk.is_symmetric else None, progress)
@@ -84,19 +219,13 @@ def walk_pairs(
         ):
             if ranks is not None and found is not None:
                 ranks.add(side, *found)
-        if progress is not None:
-            progress(done, len(places))
+        progress(done, len(places))
 
 
 def tile_side(size: int, longest: int = _TILE_SIDE) -> int:
     """Choose the side of tiles that cover `size` samples evenly."""
     num_tiles = math.ceil(size / longest)
     return math.ceil(size / num_tiles / _SIDE_UNIT) * _SIDE_UNIT
-
-
-# Of some queries: `nearer` and `live` of `NeighborRanks`, to be added to those of other
-# parts; exact for the live positives.
-_PartRanks = tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,15 +236,16 @@ class PartResult:
         rows: The queries of the part.
         columns: Its gallery samples.
         counted: Histogram and table of the tally, or nothing.
-        row_ranks: Ranks of the queries, or `None`.
-        column_ranks: Ranks of the gallery samples as queries, or `None`.
+        row_ranks: `nearer` and `live` of the `NeighborRanks` of the queries, exact for
+            the live positives; or `None`.
+        column_ranks: Those of the gallery samples as queries, or `None`.
     """
 
     rows: range
     columns: range
     counted: tuple[np.ndarray, ...]
-    row_ranks: _PartRanks | None
-    column_ranks: _PartRanks | None
+    row_ranks: tuple[np.ndarray, np.ndarray] | None
+    column_ranks: tuple[np.ndarray, np.ndarray] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -165,6 +295,7 @@ class WalkPart:
                 tally,
                 row_ranks,
                 row_ranks if self.walk.is_symmetric else column_ranks,
+                lambda done, total: None,
             )
         found = (
             None if ranks is None else (ranks.nearer, ranks.live)
@@ -190,7 +321,7 @@ def _sides(
 def _places(walk: TileWalk, queries: range) -> Iterator[tuple[range, range]]:
     """Rows and columns of each part."""
     row_side, column_side = walk.sides
-    column_ranges = _split(range(walk.columns.size), column_side)
+    column_ranges = _split(range(len(walk.columns)), column_side)
     for rows in _split(queries, row_side):
         for columns in column_ranges:
             if not walk.is_symmetric or rows.start <= columns.start:
@@ -216,10 +347,10 @@ def _part(
     columns: range,
 ) -> WalkPart:
     is_diagonal = walk.is_symmetric and rows == columns
-    row_tensors = column_tensors = walk.rows.part(rows)
+    row_vectors = column_vectors = walk.rows.part(rows)
     column_positives = None
     if not is_diagonal:
-        column_tensors = walk.columns.part(columns)
+        column_vectors = walk.columns.part(columns)
         if walk.is_symmetric and ranks is not None:
             column_positives = ranks.positives_of(columns)
     first_same, last_same = (
@@ -229,14 +360,13 @@ def _part(
     return WalkPart(
         rows=rows,
         columns=columns,
-        walk=TileWalk(
-            row_tensors,
-            column_tensors,
-            first_same,
-            last_same,
-            walk.sides,
-            is_diagonal,
-            walk.use_numba,
+        walk=dataclasses.replace(
+            walk,
+            rows=row_vectors,
+            columns=column_vectors,
+            first_same=first_same,
+            last_same=last_same,
+            is_symmetric=is_diagonal,
         ),
         new_tally=None if tally is None else tally.part(rows, columns),
         row_positives=None if ranks is None else ranks.positives_of(rows),

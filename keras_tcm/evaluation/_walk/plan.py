@@ -1,21 +1,219 @@
-"""How to go through pairs."""
+"""How to go through pairs, and where: on devices of this process or in others."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import queue
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import keras
 
 from keras_tcm.evaluation._inputs.pair_space import PairSpace
-from keras_tcm.evaluation._walk.executors import Executor
+from keras_tcm.evaluation.precision import ProcessSetting
 
-# Takes how much is done, and how much there is to do.
-Progress = Callable[[int, int], None]
 # With verbose="auto", a progress bar appears from this many pairs on (some seconds).
 _LONG_RUN_PAIRS = 10**9
+# How often Dask counts a part anew that failed, say for want of a file system. Workers
+# that died are another matter: see `distributed.scheduler.allowed-failures`.
+_RETRIES = 2
+# Parts under way, at least and at most: a cluster that grows with the work must see
+# some, and an executor may call running what waits in a queue of its own.
+_MIN_PENDING = 8
+_MAX_PENDING = 256
+# Size of a task, in the configuration of Dask.
+_WARNING_THRESHOLD = "distributed.admin.large-graph-warning-threshold"
+
+# A part of the work: something without arguments that can be called, and pickled.
+Part = Callable[[], Any]
 
 
-def no_progress() -> None:
-    """Have no walk report anything."""
+class Executor(Protocol):
+    """Does parts of the work side by side."""
+
+    def run(self, parts: Iterable[Part]) -> Iterator[Any]:
+        """Return what each part returns, in any order; parts are made as needed."""
+
+
+class DeviceExecutor:
+    """Does parts on several of `local_devices`, each on the next free one."""
+
+    def __init__(self, devices: list[Any]) -> None:
+        self._devices = devices
+
+    def run(self, parts: Iterable[Part]) -> Iterator[Any]:
+        """Return what each part returns, in any order."""
+        free: queue.SimpleQueue = queue.SimpleQueue()
+        for device in self._devices:
+            free.put(device)
+
+        def on_free_device(part: Part) -> Any:
+            device = free.get()
+            try:
+                with on_device(device):
+                    return part()
+            finally:
+                free.put(device)
+
+        with concurrent.futures.ThreadPoolExecutor(len(self._devices)) as threads:
+            yield from _run(
+                lambda part: threads.submit(on_free_device, part),
+                parts,
+                lambda pending: 2 * len(self._devices),
+            )
+
+
+class ClientExecutor:
+    """Has parts done in other processes.
+
+    About two parts for each worker are under way, since each may hold its vectors. What
+    a pool does not tell, its futures do: as many workers as parts are running.
+
+    Args:
+        client: A `dask.distributed.Client` or a `concurrent.futures.Executor`.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If it is an asynchronous Dask client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._is_dask = hasattr(client, "get_executor")
+        if not self._is_dask and not isinstance(client, concurrent.futures.Executor):
+            raise TypeError(
+                "`client` must be a dask.distributed.Client or a "
+                f"concurrent.futures.Executor. Received: client={client!r}"
+            )
+        if getattr(client, "asynchronous", False):
+            raise ValueError(
+                "`client` must not be asynchronous: the evaluation waits for it. "
+                f"Received: client={client!r}"
+            )
+
+    def run(self, parts: Iterable[Part]) -> Iterator[Any]:
+        """Return what each part returns, in any order."""
+        executor = self._client
+        if self._is_dask:
+            # Not pure: Dask would go through all vectors to see whether it knows them.
+            executor = self._client.get_executor(pure=False, retries=_RETRIES)
+
+        # Dask would warn that the parts hold their vectors.
+        setting = _LARGE_GRAPHS if self._is_dask else contextlib.nullcontext()
+
+        def submit(part: Part) -> concurrent.futures.Future:
+            with setting:
+                return executor.submit(_call, part)
+
+        yield from _run(submit, parts, self._most_pending)
+
+    def _most_pending(self, pending: set[concurrent.futures.Future]) -> int:
+        if self._is_dask:
+            num_workers = sum(self._client.nthreads().values())
+            return max(2 * num_workers, _MIN_PENDING)
+        num_workers = sum(future.running() for future in pending)
+        return min(max(2 * num_workers, _MIN_PENDING), _MAX_PENDING)
+
+
+def _read_warning_threshold() -> Any:
+    import dask
+
+    return dask.config.get(_WARNING_THRESHOLD)
+
+
+def _write_warning_threshold(value: Any) -> None:
+    import dask
+
+    dask.config.set({_WARNING_THRESHOLD: value})
+
+
+_LARGE_GRAPHS = ProcessSetting(
+    _read_warning_threshold,
+    _write_warning_threshold,
+    lambda: _write_warning_threshold("1 TiB"),
+)
+
+
+def local_executor() -> Executor | None:
+    """What counts on all devices of this process, or `None` if there is but one."""
+    devices = local_devices()
+    return DeviceExecutor(devices) if len(devices) > 1 else None
+
+
+def local_devices() -> list[Any]:
+    """Devices of the backend's default kind that belong to this process.
+
+    Returns:
+        The devices; empty where the backend, or who uses it, has chosen one.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        # Other processes' devices are no use: their arrays cannot be read here.
+        chosen = jax.config.jax_default_device  # type: ignore[attr-defined]
+        return [] if chosen else jax.local_devices()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        devices = tf.config.list_logical_devices("GPU")
+        devices = devices or tf.config.list_logical_devices("CPU")
+        is_chosen = not keras.ops.zeros(()).device.endswith(devices[0].name)
+        return [] if is_chosen else [device.name for device in devices]
+    if backend == "torch":
+        import torch
+
+        current = keras.ops.zeros(()).device
+        if current.type == "cuda" and not current.index:
+            return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return []
+
+
+def on_device(device: Any) -> contextlib.AbstractContextManager:
+    """Compute in this thread on one of `local_devices`."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.default_device(device)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.device(device)
+    return keras.device(device)
+
+
+def _call(part: Part) -> Any:
+    return part()
+
+
+def _run(
+    submit: Callable[[Part], concurrent.futures.Future],
+    parts: Iterable[Part],
+    most_pending: Callable[[set[concurrent.futures.Future]], int],
+) -> Iterator[Any]:
+    """Submit parts, only so many at a time, and return what they return."""
+    pending: set[concurrent.futures.Future] = set()
+    try:
+        for part in parts:
+            pending.add(submit(part))
+            while len(pending) >= most_pending(pending):
+                yield _take_one(pending)
+        while pending:
+            yield _take_one(pending)
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _take_one(pending: set[concurrent.futures.Future]) -> Any:
+    """Wait for a result, and forget what holds it."""
+    done, _ = concurrent.futures.wait(
+        pending, return_when=concurrent.futures.FIRST_COMPLETED
+    )
+    future = done.pop()
+    pending.remove(future)
+    return future.result()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +226,7 @@ class Plan:
         seed: Seed of a sample of the pairs.
         block_size: Side of a tile, or `None` to choose it.
         executor: Counts parts side by side; `None` for all devices of this process.
-        new_progress: Makes what each walk reports to, or `None`.
+        shows_progress: Whether each walk shows a progress bar.
     """
 
     ks: tuple[int, ...]
@@ -36,7 +234,7 @@ class Plan:
     seed: int = 0
     block_size: int | None = None
     executor: Executor | None = None
-    new_progress: Callable[[], Progress | None] = no_progress
+    shows_progress: bool = False
 
 
 def plan_for(
@@ -48,38 +246,12 @@ def plan_for(
     executor: Executor | None = None,
     verbose: bool | str = "auto",
 ) -> Plan:
-    """Plan how to go through the pairs of a space.
-
-    Args:
-        space: Which pairs there are.
-        recall_at: Values of k for R@k; they may exceed every integer type.
-        max_pairs: Number of pairs to compare, at most; all are if it is no fewer.
-        seed: See `Plan`, like the next two.
-        block_size: Side of a tile.
-        executor: Counts parts.
-        verbose: Whether to show progress bars; `"auto"` shows them on long runs.
-    """
+    """Plan how to go through the pairs of a space; see `evaluate_embeddings`."""
     num_pairs = space.num_pairs
     if max_pairs is not None and max_pairs >= num_pairs:
         max_pairs = None
-    return Plan(
-        ks=tuple(min(k, space.gallery.size) for k in recall_at),
-        max_pairs=max_pairs,
-        seed=seed,
-        block_size=block_size,
-        executor=executor,
-        new_progress=lambda: _progress_bar(max_pairs or num_pairs, verbose),
-    )
-
-
-def _progress_bar(num_pairs: int, verbose: bool | str) -> Progress | None:
-    if not (num_pairs >= _LONG_RUN_PAIRS if verbose == "auto" else verbose):
-        return None
-    bar: keras.utils.Progbar | None = None
-
-    def report(done: int, total: int) -> None:
-        nonlocal bar
-        bar = bar or keras.utils.Progbar(total, unit_name="block")
-        bar.update(done, finalize=done == total)
-
-    return report
+    if verbose == "auto":
+        verbose = (max_pairs or num_pairs) >= _LONG_RUN_PAIRS
+    # A k may exceed every integer type.
+    ks = tuple(min(k, space.gallery.size) for k in recall_at)
+    return Plan(ks, max_pairs, seed, block_size, executor, bool(verbose))

@@ -109,23 +109,17 @@ def _show_large_and_small(ax: "matplotlib.axes.Axes") -> None:
 def _legend(weights: Sequence[float], shades: np.ndarray) -> "list[Line2D]":
     from matplotlib.lines import Line2D
 
-    def entry(text: str, marker: str, color: Any, size: float, edge: Any) -> Line2D:
-        return Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=marker,
-            markersize=size,
-            markerfacecolor=color,
-            markeredgecolor=edge,
-            label=text,
-        )
-
-    return [
-        entry("without TCM", "x", "black", 8, "black"),
+    entries: list[tuple[str, str, Any, float, str]] = [
+        ("without TCM", "x", "black", 8, "black"),
         *(
-            entry(f"weight {weight:g}", "o", color, 12, "black")
+            (f"weight {weight:g}", "o", color, 12, "black")
             for weight, color in zip(weights, shades, strict=True)
         ),
-        entry("one data set\nand network", "o", "0.5", 5, "0.5"),
+        ("one data set\nand network", "o", "0.5", 5, "0.5"),
+    ]
+    return [
+        Line2D(
+            [], [], ls="none", marker=marker, ms=size, mfc=color, mec=edge, label=text
+        )
+        for text, marker, color, size, edge in entries
     ]

@@ -1,0 +1,222 @@
+"""Counts of pairs, class by class, at the distances among which a threshold lies."""
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_tcm.evaluation._counting.count_pairs import PairCounts, count_pairs
+from keras_tcm.evaluation._inputs.pair_space import (
+    PairSpace,
+    check_relevance,
+    has_single_labels,
+    pair_space,
+)
+from keras_tcm.evaluation._walk.plan import ClientExecutor, plan_for
+from keras_tcm.evaluation.class_errors import ClassErrors
+from keras_tcm.evaluation.class_intervals import pair_errors
+from keras_tcm.evaluation.criteria import (
+    Criteria,
+    Thresholds,
+    equal_error,
+    make_criteria,
+    operating_steps,
+)
+from keras_tcm.evaluation.distances import NUM_STEPS, TIE_STEPS, Histogram
+from keras_tcm.validation import check_choice, check_integer
+
+# Candidates for a threshold: evenly spaced rates up to the target. The rate that is
+# given away between two of them is below 0.4% of the target.
+_NUM_CANDIDATES = 256
+# Thresholds of the curve, by negative pairs and by positive pairs.
+_CURVE_POINTS = 64
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassCounts:
+    """How many pairs of each class err at each of some thresholds.
+
+    `C` counts the classes with a positive and a negative pair, `T` the thresholds.
+
+    Attributes:
+        space: The samples, sorted by class.
+        classes: Labels of the classes.
+        class_counts: Samples (queries) of each, shape `(C,)`.
+        num_excluded: Classes without a positive or a negative pair.
+        num_samples: Samples (queries) of all classes.
+        num_positive_pairs: Positive pairs, each counted once.
+        thresholds: Distances, increasing, shape `(T,)`.
+        far: Accepted negative pairs at each of these.
+        frr: Rejected positive pairs at each of these.
+    """
+
+    space: PairSpace
+    classes: Sequence[Hashable]
+    class_counts: np.ndarray
+    num_excluded: int
+    num_samples: int
+    num_positive_pairs: int
+    thresholds: np.ndarray
+    far: ClassErrors
+    frr: ClassErrors
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidates(Criteria):
+    """Candidates for a threshold, and a curve of the rates beside them.
+
+    Attributes:
+        far: Largest FAR of the candidates, or `None`.
+        frr: Largest FRR of the candidates, or `None`.
+    """
+
+    far: float | None = None
+    frr: float | None = None
+
+    @property
+    def needs_far_range(self) -> bool:
+        """Never: there is no calibration range."""
+        return False
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Quantiles of the negative distances that matter."""
+        return () if self.far is None else (self.far,)
+
+    def known_cuts(self, positive: Histogram) -> np.ndarray:
+        """What the positive pairs alone determine."""
+        steps = [*self._frr_steps(positive), *self._cuts(np.array(self.at_thresholds))]
+        return np.unique(np.minimum(steps, NUM_STEPS - 1)).astype(np.int64)
+
+    def thresholds(self, positive: Histogram, negative: Histogram) -> Thresholds:
+        """Choose the candidates and the curve from the distances of all pairs."""
+        steps = [*self._far_steps(negative), *self._frr_steps(positive)]
+        steps.extend(_curve_steps(positive, negative))
+        crossing, eer = equal_error(positive, negative)
+        distinct = sorted({step for step in steps if step >= 0})
+        distances = np.array([self.distance_of(step) for step in distinct])
+        asked = np.array(self.at_thresholds)
+        cuts = np.minimum(np.array(distinct) + TIE_STEPS, NUM_STEPS - 1)
+        distances = np.concatenate([distances, asked])
+        bounds = (self.distance_of(0), self.distance_of(crossing))
+        return Thresholds(
+            bounds, distances, [], asked, eer, np.append(cuts, self.at_cuts)
+        )
+
+    def _far_steps(self, negative: Histogram) -> list[int]:
+        if self.far is None:
+            return []
+        shares = self.far * np.arange(1, _NUM_CANDIDATES + 1) / _NUM_CANDIDATES
+        found = (operating_steps(negative, share) for share in shares.tolist())
+        return [steps for steps in found if steps is not None]
+
+    def _frr_steps(self, positive: Histogram) -> list[int]:
+        if self.frr is None:
+            return []
+        shares = self.frr * np.arange(_NUM_CANDIDATES + 1) / _NUM_CANDIDATES
+        most = positive.size - np.floor(shares * positive.size + 1e-9).astype(np.int64)
+        return [positive.order_statistic(index - 1) for index in most.tolist() if index]
+
+
+def _curve_steps(positive: Histogram, negative: Histogram) -> list[int]:
+    """Distances at which the negative and the positive pairs are spread evenly."""
+    last = int(negative.steps[-1])
+    counted = int(negative.cumulative[-1]) // negative.times_counted
+    near = np.unique(np.geomspace(1, counted, _CURVE_POINTS).astype(np.int64))
+    steps = [negative.order_statistic(index - 1) for index in near.tolist()]
+    shares = np.linspace(0.0, 1.0, _CURVE_POINTS)
+    places = np.unique((shares * (positive.size - 1)).astype(np.int64))
+    found = (positive.order_statistic(index) for index in places.tolist())
+    return [*steps, *(step for step in found if step <= last)]
+
+
+def count_classes(
+    embeddings: Any,
+    labels: Any,
+    *,
+    far: float | None = None,
+    frr: float | None = None,
+    at_thresholds: Sequence[float] = (),
+    gallery_embeddings: Any = None,
+    gallery_labels: Any = None,
+    gallery_includes_queries: bool = False,
+    distance: str = "cosine",
+    relevance: Any = None,
+    block_size: int | None = None,
+    client: Any = None,
+    verbose: Any = "auto",
+) -> ClassCounts:
+    """Count the pairs of each class at candidates for a threshold.
+
+    One walk over the pairs, as in `evaluate_embeddings`.
+
+    Args:
+        embeddings: As for `evaluate_embeddings`, like all that is not named here.
+        labels: See above.
+        far: Candidates with a FAR up to this are wanted, as dense as 1/256 of it.
+        frr: Candidates with an FRR up to this are wanted, likewise.
+        at_thresholds: Further distances, at which the counts are exact.
+        gallery_embeddings: See above, like the rest.
+        gallery_labels: See above.
+        gallery_includes_queries: See above.
+        distance: See above.
+        relevance: `None` or a `HierarchyLevel`: samples must have one class each.
+        block_size: See above.
+        client: See above.
+        verbose: See above.
+
+    Returns:
+        The counts at the candidates, at `at_thresholds` and at some hundred thresholds
+        of the whole curve up to where FAR and FRR cross.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If shapes do not match, an argument is out of range, or there are
+            fewer than two classes with a positive and a negative pair.
+    """
+    base = make_criteria(distance=distance, at_thresholds=at_thresholds)
+    fields = {
+        field.name: getattr(base, field.name) for field in dataclasses.fields(base)
+    }
+    criteria = _Candidates(**fields, far=far, frr=frr)
+    relevance = check_relevance(relevance)
+    if not has_single_labels(relevance):
+        raise ValueError(
+            "`relevance` must be a HierarchyLevel or None: what holds for other "
+            "classes can be told where each sample has one class. "
+            f"Received: relevance={relevance!r}"
+        )
+    if block_size is not None:
+        block_size = check_integer("block_size", block_size, 1)
+    check_choice("verbose", verbose, (True, False, "auto"))
+    space = pair_space(
+        embeddings,
+        labels,
+        gallery_embeddings,
+        gallery_labels,
+        relevance,
+        gallery_includes_queries,
+    )
+    executor = None if client is None else ClientExecutor(client)
+    plan = plan_for(
+        space, (1,), block_size=block_size, executor=executor, verbose=verbose
+    )
+    return _class_counts(space, count_pairs(space, plan, criteria))
+
+
+def _class_counts(space: PairSpace, counts: PairCounts) -> ClassCounts:
+    thresholds, places = np.unique(counts.thresholds.calibration, return_index=True)
+    # Equal thresholds have equal counts; those asked for come last and are exact.
+    far, frr = (x.some(places) for x in pair_errors(counts, space.times_met))
+    return ClassCounts(
+        space=space,
+        classes=counts.classes,
+        class_counts=counts.class_counts,
+        num_excluded=counts.num_excluded,
+        num_samples=counts.num_queries,
+        num_positive_pairs=counts.positive.size,
+        thresholds=thresholds,
+        far=far,
+        frr=frr,
+    )

@@ -1,0 +1,402 @@
+"""TCM that sets itself, against the rule written out in float64."""
+
+import json
+import warnings
+
+import keras
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_tcm
+from keras_tcm import losses, models
+from keras_tcm.losses import AutoTCM, auto_tcm
+
+# Five classes, one of them with a single sample; and samples of no or little weight.
+LABELS = np.array([0, 1, 2, 3, 0, 1, 2, 0, 1, 0, 4, 2])
+WEIGHTS = np.array([1, 0, 2, 0.5, 1, 1, 0, 3, 1, 0.1, 1, 1], "float32")
+X = np.random.default_rng(0).normal(size=(12, 5)).astype("float32")
+
+
+def rule(x, y, w, base, strength=0.7, far_range=(0.01, 0.1)):
+    """Value, gradient, margins and weight, from the definition."""
+    s, w1 = oracles.similarities(x), oracles.unit_weights(w, len(y))
+    negatives = [
+        s[i, j]
+        for i in range(len(y))
+        for j in range(i)
+        if y[i] != y[j] and w1[i] > 0 and w1[j] > 0
+    ]
+    high, low = np.quantile(negatives, [1 - far_range[0], 1 - far_range[1]])
+    margins = {"positive_margin": high, "negative_margin": low}
+    tcm, tcm_slopes = oracles.tcm_value_and_gradient(x, y, w, **margins)
+    slopes = oracles.finite_differences(lambda x: base(x, y, w), x)
+
+    def size(slopes):
+        return np.linalg.norm(slopes, axis=1).mean()
+
+    weight = strength * size(slopes) / size(tcm_slopes)
+    value = base(x, y, w) + weight * tcm
+    return value, slopes + weight * tcm_slopes, margins, weight
+
+
+class TestRule:
+    @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weights"])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_value_and_gradient(self, value_and_grad, seed, weights):
+        x = np.random.default_rng(seed).normal(size=(12, 5)).astype("float32")
+        loss = AutoTCM(losses.MultiSimilarity())
+        value, gradient = value_and_grad(loss, LABELS, x, weights)
+        expected, slopes, margins, weight = rule(
+            x, LABELS, weights, oracles.multi_similarity
+        )
+        assert value == pytest.approx(expected, rel=1e-5)
+        np.testing.assert_allclose(gradient, slopes, rtol=2e-4, atol=1e-5)
+        found = loss.settings(LABELS, x, weights)
+        assert float(found["tcm_weight"]) == pytest.approx(weight, rel=1e-5)
+        for name, margin in margins.items():
+            assert float(found[name]) == pytest.approx(margin, abs=1e-6)
+
+    def test_options(self, value_and_grad):
+        loss = AutoTCM(losses.SmoothAP(0.1), strength=0.2, far_range=(0.1, 0.5))
+
+        def base(x, y, w):
+            return oracles.smooth_ap(x, y, w, temperature=0.1)
+
+        value, gradient = value_and_grad(loss, LABELS, X)
+        expected, slopes, _, _ = rule(X, LABELS, None, base, 0.2, (0.1, 0.5))
+        assert value == pytest.approx(expected, rel=1e-5)
+        np.testing.assert_allclose(gradient, slopes, rtol=2e-4, atol=1e-5)
+
+    def test_is_a_sum_with_margins_and_weight_held_fixed(self, value_and_grad):
+        base = keras.losses.Circle(gamma=8)
+        loss = AutoTCM(base)
+        found = {k: float(v) for k, v in loss.settings(LABELS, X).items()}
+        fixed = base + found["tcm_weight"] * losses.TCM(
+            found["positive_margin"], found["negative_margin"]
+        )
+        value, gradient = value_and_grad(loss, LABELS, X)
+        expected, slopes = value_and_grad(fixed, LABELS, X)
+        assert value == pytest.approx(expected, rel=1e-5)
+        np.testing.assert_allclose(gradient, slopes, rtol=1e-3, atol=1e-5)
+
+    def test_shares_of_hard_pairs(self):
+        found = AutoTCM(losses.MultiSimilarity()).settings(LABELS, X)
+        s = oracles.similarities(X)
+        pairs = [(i, j) for i in range(12) for j in range(i)]
+        high, low = (
+            float(found[f"{sign}_margin"]) for sign in ("positive", "negative")
+        )
+        positive = [s[i, j] <= high for i, j in pairs if LABELS[i] == LABELS[j]]
+        negative = [s[i, j] >= low for i, j in pairs if LABELS[i] != LABELS[j]]
+        assert float(found["hard_positives"]) == pytest.approx(np.mean(positive))
+        assert float(found["hard_negatives"]) == pytest.approx(np.mean(negative))
+
+    @pytest.mark.parametrize("factor", [1e-3, 1e4])
+    def test_scale_of_the_base_does_not_matter(self, value_and_grad, factor):
+        value, gradient = value_and_grad(AutoTCM(losses.Contrastive()), LABELS, X)
+        scaled = AutoTCM(factor * losses.Contrastive())
+        scaled_value, scaled_gradient = value_and_grad(scaled, LABELS, X)
+        assert scaled_value == pytest.approx(factor * value, rel=1e-4)
+        np.testing.assert_allclose(
+            scaled_gradient, factor * gradient, rtol=1e-3, atol=1e-5 * factor
+        )
+
+    @settings(max_examples=20)
+    @given(seed=st.integers(0, 99), strength=st.floats(0, 2))
+    def test_length_of_the_gradients(self, seed, strength):
+        x = np.random.default_rng(seed).normal(size=(12, 5)).astype("float32")
+        found = AutoTCM(losses.MultiSimilarity(), strength).settings(LABELS, x)
+        assert float(found["tcm_weight"]) == pytest.approx(
+            strength * float(found["gradient_ratio"]), rel=1e-5
+        )
+        assert -1 <= float(found["negative_margin"]) <= float(found["positive_margin"])
+        assert float(found["positive_margin"]) <= 1 + 1e-6
+
+    def test_no_strength(self, value_and_grad):
+        loss = AutoTCM(losses.MultiSimilarity(), strength=0)
+        value, gradient = value_and_grad(loss, LABELS, X)
+        expected, slopes = value_and_grad(losses.MultiSimilarity(), LABELS, X)
+        assert value == pytest.approx(expected, rel=1e-6)
+        np.testing.assert_allclose(gradient, slopes, atol=1e-6)
+
+    def test_large_batches_take_evenly_spaced_samples(self):
+        rng = np.random.default_rng(0)
+        y = np.arange(600) // 3
+        x = rng.normal(size=(200, 8))[y] + rng.normal(size=(600, 8))
+        found = AutoTCM(losses.MultiSimilarity()).settings(y, x.astype("float32"))
+        some = np.arange(256) * 600 // 256
+        _, _, margins, _ = rule(x[some], y[some], None, lambda x, y, w: x.sum())
+        for name, margin in margins.items():
+            assert float(found[name]) == pytest.approx(margin, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "x", "weights"),
+    [
+        pytest.param(np.arange(12), X, None, id="no positive pair"),
+        pytest.param(np.zeros(12, int), X, None, id="no negative pair"),
+        pytest.param(LABELS, np.ones((12, 5), "float32"), None, id="identical"),
+        pytest.param(LABELS, np.zeros((12, 5), "float32"), None, id="zero"),
+        pytest.param(LABELS, X, np.zeros(12, "float32"), id="no weight"),
+        pytest.param(np.array([3]), X[:1], None, id="one sample"),
+        pytest.param(np.array([3, 4]), X[:2], None, id="one negative pair"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The loss")
+def test_degenerate_batches(value_and_grad, labels, x, weights):
+    value, gradient = value_and_grad(
+        AutoTCM(losses.MultiSimilarity()), labels, x, weights
+    )
+    expected, _ = value_and_grad(losses.MultiSimilarity(), labels, x, weights)
+    assert np.isfinite(value)
+    assert value >= expected - 1e-6
+    assert np.isfinite(gradient).all()
+
+
+def test_nan_comes_through(value_and_grad):
+    x = X.copy()
+    x[3, 2] = np.nan
+    value, _ = value_and_grad(AutoTCM(losses.MultiSimilarity()), LABELS, x)
+    assert np.isnan(value)
+
+
+class TestForms:
+    def test_rows(self, value_and_grad):
+        loss = AutoTCM(losses.MultiSimilarity(reduction="none"))
+        rows = keras.ops.convert_to_numpy(loss(LABELS, X))
+        assert rows.shape == (12,)
+        value, gradient = value_and_grad(AutoTCM(losses.MultiSimilarity()), LABELS, X)
+        assert rows.mean() == pytest.approx(value, rel=1e-5)
+
+        def mean(y, x, sample_weight=None):
+            return keras.ops.mean(loss(y, x, sample_weight))
+
+        _, slopes = value_and_grad(mean, LABELS, X)
+        np.testing.assert_allclose(slopes, gradient, rtol=1e-4, atol=1e-6)
+
+    def test_sum_over_the_batch(self, value_and_grad):
+        value, gradient = value_and_grad(AutoTCM(losses.MultiSimilarity()), LABELS, X)
+        total = AutoTCM(losses.MultiSimilarity(reduction="sum"))
+        total_value, total_gradient = value_and_grad(total, LABELS, X)
+        np.testing.assert_allclose(total_gradient, 12 * gradient, rtol=1e-4, atol=1e-4)
+        assert total_value == pytest.approx(12 * value, rel=1e-5)
+
+    def test_in_a_sum(self, value_and_grad):
+        total = AutoTCM(losses.MultiSimilarity()) + 0.5 * losses.Contrastive()
+        value, gradient = value_and_grad(total, LABELS, X)
+        first = value_and_grad(AutoTCM(losses.MultiSimilarity()), LABELS, X)
+        second = value_and_grad(losses.Contrastive(), LABELS, X)
+        assert value == pytest.approx(first[0] + 0.5 * second[0], rel=1e-5)
+        np.testing.assert_allclose(gradient, first[1] + 0.5 * second[1], atol=1e-5)
+
+    def test_of_a_sum(self, value_and_grad):
+        base = losses.MultiSimilarity() + keras.losses.Circle(gamma=4)
+        value, _ = value_and_grad(AutoTCM(base), LABELS, X)
+        assert value > value_and_grad(base, LABELS, X)[0]
+
+    @pytest.mark.parametrize("block_size", [1, 5, 12])
+    def test_blocks(self, value_and_grad, block_size):
+        whole = value_and_grad(AutoTCM(losses.MultiSimilarity()), LABELS, X, WEIGHTS)
+        loss = AutoTCM(losses.MultiSimilarity(), block_size=block_size)
+        value, gradient = value_and_grad(loss, LABELS, X, WEIGHTS)
+        assert value == pytest.approx(whole[0], rel=1e-5)
+        np.testing.assert_allclose(gradient, whole[1], rtol=1e-4, atol=1e-6)
+
+    def test_compiled(self, value_and_grad):
+        if keras.backend.backend() == "torch":
+            pytest.skip("torch runs eagerly: `torch_compiler` tests compile")
+        loss = AutoTCM(losses.MultiSimilarity())
+        value, gradient = value_and_grad(loss, LABELS, X, WEIGHTS)
+        compiled = value_and_grad(loss, LABELS, X, WEIGHTS, jit=True)
+        assert compiled[0] == pytest.approx(value, rel=1e-5)
+        np.testing.assert_allclose(compiled[1], gradient, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_half_precision(self, value_and_grad, dtype):
+        loss = AutoTCM(losses.MultiSimilarity())
+        value, gradient = value_and_grad(loss, LABELS, X, dtype=dtype)
+        expected, slopes = value_and_grad(loss, LABELS, X)
+        assert value == pytest.approx(expected, rel=0.02)
+        np.testing.assert_allclose(gradient, slopes, atol=0.02)
+
+    def test_float64(self):
+        x = keras.ops.convert_to_tensor(X.astype("float64"), dtype="float64")
+        if keras.backend.standardize_dtype(x.dtype) != "float64":
+            pytest.skip("JAX holds no float64 unless jax_enable_x64 is set")
+        base = losses.MultiSimilarity(dtype="float64")
+        value = float(AutoTCM(base, dtype="float64")(LABELS, x))
+        expected = rule(X, LABELS, None, oracles.multi_similarity)[0]
+        # The reference's slopes are finite differences.
+        assert value == pytest.approx(expected, rel=1e-7)
+
+    def test_relevance(self, value_and_grad):
+        # Two levels of labels, of which the first counts.
+        y = np.stack([LABELS % 2, LABELS], axis=1)
+        base = losses.MultiSimilarity(relevance=keras_tcm.relevance.HierarchyLevel(0))
+        found = AutoTCM(base).settings(y, X)
+        relevant = y[:, None, 0] == y[None, :, 0]
+        s = oracles.similarities(X)
+        negatives = [s[i, j] for i in range(12) for j in range(i) if not relevant[i, j]]
+        assert float(found["positive_margin"]) == pytest.approx(
+            np.quantile(negatives, 0.99), abs=1e-6
+        )
+        value, _ = value_and_grad(AutoTCM(base), y, X)
+        assert value > value_and_grad(base, y, X)[0]
+
+
+class TestCosines:
+    def model(self):
+        keras.utils.set_random_seed(0)
+        backbone = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8)])
+        model = models.embedding_model(backbone, 4, num_classes=5)
+        both = [model.output["embedding"], model.output["cosines"]]
+        return keras.Model(model.input, keras.layers.Concatenate()(both))
+
+    def test_value(self, value_and_grad):
+        joined = keras.ops.convert_to_numpy(self.model()(X))
+        loss = AutoTCM(losses.ArcFace(scale=8), embedding_dim=4)
+        value, gradient = value_and_grad(loss, LABELS, joined)
+        base, base_slopes = value_and_grad(
+            losses.ArcFace(scale=8), LABELS, joined[:, 4:]
+        )
+        found = {k: float(v) for k, v in loss.settings(LABELS, joined).items()}
+        tcm = losses.TCM(found["positive_margin"], found["negative_margin"])
+        tcm, tcm_slopes = value_and_grad(tcm, LABELS, joined[:, :4])
+        weight = found["tcm_weight"]
+        assert weight == pytest.approx(
+            0.7
+            * np.linalg.norm(base_slopes, axis=1).mean()
+            / np.linalg.norm(tcm_slopes, axis=1).mean(),
+            rel=1e-4,
+        )
+        assert value == pytest.approx(base + weight * tcm, rel=1e-5)
+        np.testing.assert_allclose(gradient[:, 4:], base_slopes, atol=1e-5)
+        np.testing.assert_allclose(gradient[:, :4], weight * tcm_slopes, atol=1e-4)
+
+    def test_fit(self):
+        model = self.model()
+        model.compile("sgd", loss=AutoTCM(losses.ArcFace(scale=8), embedding_dim=4))
+        history = model.fit(X, LABELS, batch_size=12, epochs=2, verbose=0).history
+        assert np.isfinite(history["loss"]).all()
+
+    @pytest.mark.parametrize("width", [3, 4])
+    def test_too_narrow(self, width):
+        with pytest.raises(ValueError, match=r"embedding_dim=4.*y_pred.shape=\(12"):
+            AutoTCM(losses.ArcFace(), embedding_dim=4)(LABELS, X[:, :width])
+
+
+class TestTraining:
+    def compiled(self, loss, trainer=lambda model: model, **options):
+        keras.utils.set_random_seed(0)
+        backbone = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8)])
+        model = models.embedding_model(backbone, 4)
+        model = trainer(model)
+        model.compile(keras.optimizers.Adam(0.01), loss=loss, **options)
+        return model
+
+    def test_fit_saves_and_goes_on(self, tmp_path):
+        # 20 samples in batches of 12: the last batch is smaller.
+        x = np.concatenate([X, X[:8] + 0.1])
+        y = np.concatenate([LABELS, LABELS[:8]])
+        model = self.compiled(AutoTCM(losses.MultiSimilarity()))
+        first = model.fit(x, y, batch_size=12, epochs=2, shuffle=False, verbose=0)
+        model.save(tmp_path / "model.keras")
+        restored = keras.models.load_model(tmp_path / "model.keras")
+        assert restored.loss.get_config() == model.loss.get_config()
+        expected = model.fit(x, y, batch_size=12, shuffle=False, verbose=0)
+        found = restored.fit(x, y, batch_size=12, shuffle=False, verbose=0)
+        assert found.history["loss"] == pytest.approx(
+            expected.history["loss"], rel=1e-5
+        )
+        assert np.isfinite(first.history["loss"]).all()
+
+    def test_mixed_precision(self):
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            model = self.compiled(AutoTCM(losses.MultiSimilarity()))
+            history = model.fit(X, LABELS, batch_size=12, epochs=2, verbose=0).history
+        finally:
+            keras.config.set_dtype_policy("float32")
+        assert np.isfinite(history["loss"]).all()
+
+    def test_memory(self):
+        # The pairs with what is in memory count for margins and values.
+        def remembering(model):
+            return models.CrossBatchMemory(model, 24)
+
+        plain = self.compiled(AutoTCM(losses.MultiSimilarity()))
+        trainer = self.compiled(AutoTCM(losses.MultiSimilarity()), remembering)
+        trained, reference = (
+            model.fit(X, LABELS, batch_size=4, shuffle=False, epochs=3, verbose=0)
+            for model in (trainer, plain)
+        )
+        assert np.isfinite(trained.history["loss"]).all()
+        assert trained.history["loss"][0] != pytest.approx(
+            reference.history["loss"][0], rel=1e-3
+        )
+
+    def test_memory_wants_it_on_the_embedding(self):
+        backbone = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8)])
+        model = models.embedding_model(backbone, 4, num_classes=5)
+        trainer = models.CrossBatchMemory(model, 24)
+        trainer.compile("sgd", loss={"cosines": AutoTCM(losses.MultiSimilarity())})
+        with pytest.raises(ValueError, match="must have its pairwise losses on"):
+            trainer.fit(
+                X, {"cosines": LABELS, "embedding": LABELS}, batch_size=12, verbose=0
+            )
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda: AutoTCM(losses.MultiSimilarity()),
+        lambda: AutoTCM(keras.losses.Circle(), 0.3, (0.02, 0.2), name="mine"),
+        lambda: AutoTCM(losses.ArcFace(), embedding_dim=4, block_size=7),
+        lambda: AutoTCM(
+            losses.SmoothAP() + 0.5 * losses.Contrastive(),
+            relevance=keras_tcm.relevance.HierarchyLevel(1),
+            dtype="float64",
+        ),
+    ],
+)
+def test_round_trip(loss):
+    loss = loss()
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is AutoTCM
+    assert restored.get_config() == loss.get_config()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"base": "mse"}, TypeError, "`base` must be a `keras.losses.Loss`.*'mse'"),
+        ({"base": losses.MultiSimilarity}, TypeError, "`base` must be a"),
+        ({"strength": -1}, ValueError, "`strength` must be a number in .*-1"),
+        ({"strength": "strong"}, TypeError, "`strength` must be a number"),
+        ({"far_range": (0.1, 0.01)}, ValueError, "`far_range` must be two increasing"),
+        ({"far_range": 0.1}, TypeError, "`far_range` must be two increasing"),
+        ({"embedding_dim": 0}, ValueError, "`embedding_dim` must be an integer >= 1"),
+        ({"block_size": 0}, ValueError, "`block_size` must be an integer >= 1"),
+    ],
+)
+def test_wrong_argument(arguments, error, match):
+    with pytest.raises(error, match=match):
+        AutoTCM(**{"base": losses.MultiSimilarity(), **arguments})
+
+
+def test_one_mistake_is_told_once():
+    loss = AutoTCM(keras.losses.Circle(gamma=1))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            loss(np.arange(12), X)
+    assert ["no pair is positive" in str(each.message) for each in told] == [True]
+
+
+def test_most_samples():
+    # What the docstring says.
+    assert str(auto_tcm._MAX_SAMPLES) in AutoTCM.__doc__
