@@ -87,9 +87,9 @@ def run_demo(
     models: Models = {name: None, f"{name} + {tcm.arm}": tcm}
     _say(
         "Two small networks learn to tell Latin letters and digits apart, one with "
-        f"{name}, one with {name} + {tcm.arm}, and are tested on scripts that neither has "
-        f"seen ({keras.backend.backend()}). Stopped by Ctrl-C, the demo goes on with "
-        "the model that is not finished when it is started again."
+        f"{name}, one with {name} + {tcm.arm}, and are tested on scripts that neither "
+        f"has seen ({keras.backend.backend()}). Stopped by Ctrl-C, the demo goes on "
+        "with the model that is not finished when it is started again."
     )
     _say("Drawing the characters, or reading them from the cache ...")
     data = datasets.load("glyphs", data_dir=data_dir)
