@@ -1,6 +1,7 @@
 """Counts of pairs, class by class, at the distances among which a threshold lies."""
 
 import dataclasses
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -26,9 +27,12 @@ from keras_tcm.evaluation.criteria import (
 from keras_tcm.evaluation.distances import NUM_STEPS, TIE_STEPS, Histogram
 from keras_tcm.validation import check_choice, check_integer
 
-# Candidates for a threshold: evenly spaced rates up to the target. The rate that is
-# given away between two of them is below 0.4% of the target.
+# Candidates for a threshold: evenly spaced rates up to the target, from a share of it
+# on. The rate that is given away between two of them is below 0.4% of the target.
 _NUM_CANDIDATES = 256
+_LEAST_SHARE = 1.0 / 32.0
+# The FAR from whose share on the curve is known where none is asked for.
+_USUAL_FAR = 0.01
 # Thresholds of the curve, by negative pairs and by positive pairs.
 _CURVE_POINTS = 64
 
@@ -82,7 +86,12 @@ class _Candidates(Criteria):
     @property
     def shares(self) -> tuple[float, ...]:
         """Quantiles of the negative distances that matter."""
-        return () if self.far is None else (self.far,)
+        return (self.least,) if self.far is None else (self.least, self.far)
+
+    @property
+    def least(self) -> float:
+        """The smallest FAR that is looked at: bins are fine from there on."""
+        return _LEAST_SHARE * (self.far or _USUAL_FAR)
 
     def known_cuts(self, positive: Histogram) -> np.ndarray:
         """What the positive pairs alone determine."""
@@ -92,7 +101,7 @@ class _Candidates(Criteria):
     def thresholds(self, positive: Histogram, negative: Histogram) -> Thresholds:
         """Choose the candidates and the curve from the distances of all pairs."""
         steps = [*self._far_steps(negative), *self._frr_steps(positive)]
-        steps.extend(_curve_steps(positive, negative))
+        steps.extend(_curve_steps(positive, negative, self.least))
         crossing, eer = equal_error(positive, negative)
         distinct = sorted({step for step in steps if step >= 0})
         distances = np.array([self.distance_of(step) for step in distinct])
@@ -107,7 +116,7 @@ class _Candidates(Criteria):
     def _far_steps(self, negative: Histogram) -> list[int]:
         if self.far is None:
             return []
-        shares = self.far * np.arange(1, _NUM_CANDIDATES + 1) / _NUM_CANDIDATES
+        shares = self.far * np.linspace(_LEAST_SHARE, 1.0, _NUM_CANDIDATES)
         found = (operating_steps(negative, share) for share in shares.tolist())
         return [steps for steps in found if steps is not None]
 
@@ -119,16 +128,23 @@ class _Candidates(Criteria):
         return [positive.order_statistic(index - 1) for index in most.tolist() if index]
 
 
-def _curve_steps(positive: Histogram, negative: Histogram) -> list[int]:
-    """Distances at which the negative and the positive pairs are spread evenly."""
-    last = int(negative.steps[-1])
+def _curve_steps(positive: Histogram, negative: Histogram, least: float) -> list[int]:
+    """Distances at which the negative and the positive pairs are spread evenly.
+
+    Args:
+        positive: The positive pairs.
+        negative: The negative pairs, the nearest of them.
+        least: The FAR from which on.
+    """
     counted = int(negative.cumulative[-1]) // negative.times_counted
-    near = np.unique(np.geomspace(1, counted, _CURVE_POINTS).astype(np.int64))
+    start = min(max(1, math.ceil(least * negative.size)), counted)
+    near = np.unique(np.geomspace(start, counted, _CURVE_POINTS).astype(np.int64))
+    first, last = negative.order_statistic(start - 1), int(negative.steps[-1])
     steps = [negative.order_statistic(index - 1) for index in near.tolist()]
     shares = np.linspace(0.0, 1.0, _CURVE_POINTS)
     places = np.unique((shares * (positive.size - 1)).astype(np.int64))
     found = (positive.order_statistic(index) for index in places.tolist())
-    return [*steps, *(step for step in found if step <= last)]
+    return [*steps, *(step for step in found if first <= step <= last)]
 
 
 def count_classes(

@@ -281,7 +281,12 @@ class TestEqualLabels:
             **options,
             **dict(zip(names, gallery, strict=False)),
         )
-        assert_close(result.to_dict(), plain.to_dict())
+        first, second = result.to_dict(), plain.to_dict()
+        for values in (first, second):
+            # A sample may have several classes under some of these relevances.
+            for part in (values, *values["operating_points"]):
+                del part["intervals"]
+        assert_close(first, second)
 
     def test_random_vectors(self):
         x, y = classes()
