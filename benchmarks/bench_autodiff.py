@@ -38,6 +38,7 @@ def against_plain(batch: int, is_quick: bool) -> Iterator[Measurement]:
         "TCM": keras_tcm.TCM(),
         "MultiSimilarity": base(),
         "MultiSimilarity + TCM": base() + keras_tcm.TCM(),
+        "AutoTCM": keras_tcm.AutoTCM(base()),
         "plain TCM": _plain(_tcm),
         "plain MultiSimilarity": _plain(_multi_similarity),
         "plain MultiSimilarity + TCM": _plain(_tcm, _multi_similarity),
@@ -64,6 +65,8 @@ def against_plain(batch: int, is_quick: bool) -> Iterator[Measurement]:
             "TCM / plain": medians["TCM"] / medians["plain TCM"],
             "both / plain": both / medians["plain MultiSimilarity + TCM"],
             "both / MultiSimilarity": both / medians["MultiSimilarity"],
+            "AutoTCM / MultiSimilarity": medians["AutoTCM"]
+            / medians["MultiSimilarity"],
         },
     )
 
