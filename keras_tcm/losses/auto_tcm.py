@@ -138,7 +138,7 @@ class AutoTCM(SummableLoss):
             embeddings and integer labels, or a sum of them. It keeps its reduction.
         strength: Length of TCM's gradient in that of the base loss, at least 0.
             Defaults to 0.7, chosen on held-out training classes of drawn characters
-            (`benchmarks/auto_tcm.py`). From about 1 on, some trainings collapse.
+            (`benchmarks/auto_tcm.py`). At 2 and above, some trainings collapse.
         far_range: Shares of the negative pairs that reach the positive and the
             negative margin, `0 <= low <= high <= 1`. Defaults to (0.01, 0.1), the
             range over which `OPIS` is taken.
