@@ -27,7 +27,7 @@ def measure(is_quick: bool) -> Iterator[Measurement]:
         batches, base_losses, memory_batches, peer_batch = [64], ["SmoothAP"], [64], 64
     else:
         batches = [2**power for power in range(8, 15)]
-        base_losses = ["MultiSimilarity", "SupervisedContrastive", "SmoothAP"]
+        base_losses = ["SupervisedContrastive", "SmoothAP"]
         memory_batches, peer_batch = [1024, 2048, 4096, 8192, 16384], 1024
     for batch in batches:
         yield from against_products(batch, is_quick)

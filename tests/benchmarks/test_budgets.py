@@ -39,8 +39,8 @@ def made_up(backend="jax", slowness=1.0):
             seconds = factor * product / GFLOPS
             loss.append(one(what, {"batch": batch}, (seconds,), number * product))
     tcm = slowness * 4.0 * 1024**2 * 512 / GFLOPS
-    loss.append(one("pytorch-metric-learning", {"batch": 1024}, (300 * tcm,)))
-    for name in "MultiSimilarity", "SupervisedContrastive", "SmoothAP":
+    loss.append(one("pytorch-metric-learning", {"batch": 1024}, (1500 * tcm,)))
+    for name in "SupervisedContrastive", "SmoothAP":
         loss.append(one(name, {"batch": 1024}, (1.0,)))
         loss.append(one(f"{name} + TCM", {"batch": 1024}, (1.1,)))
     for batch in 1024, 4096, 16384:
@@ -91,10 +91,23 @@ def made_up(backend="jax", slowness=1.0):
             values={"coverage": 1.0, "relative_error": 0.01},
         ),
     ]
+    autodiff = [
+        one(
+            "ratios",
+            {"batch": batch},
+            values={
+                "TCM / plain": ratio,
+                "both / plain": ratio + 0.05,
+                "both / MultiSimilarity": ratio + 0.5,
+            },
+        )
+        for batch, ratio in ((128, 0.55), (1024, 0.6), (4096, 0.5))
+    ]
     step = [one("step", {}, (1.0,)), one("step + TCM", {}, (1.01,))]
     imports = [one("import keras_tcm after keras", {}, (0.05,))]
     topics = {
         "loss": loss,
+        "autodiff": autodiff,
         "evaluation": evaluation,
         "metric": metric,
         "sampled": sampled,
@@ -121,14 +134,13 @@ def test_budget_table():
     rows = cells(budgets.budget_table(runs))
     assert rows["what"] == ["against", "bar", "goal", "JAX", "PyTorch"]
     # Higher is better here, and only here.
-    assert rows["TCM, batch 1,024"][-2:] == ["300x faster (bar)"] * 2
-    # Half of the three products; on torch 1.1 of them, and a bar of its own.
-    assert rows["TCM, batch 4,096"][1:] == [
-        "1.00x (PyTorch 1.30x)",
-        "0.75x",
-        "0.50x (goal)",
-        "1.10x (bar)",
-    ]
+    assert rows["TCM, batch 1,024"][-2:] == ["1500x faster (bar)"] * 2
+    # The worst of the batches.
+    name = "TCM, batch 128 to 4,096"
+    assert rows[name][1:4] == ["0.90x", "0.67x", "0.60x (goal)"]
+    assert rows[f"MultiSimilarity + {name}"][-1] == "0.65x (goal)"
+    assert rows["the same"][0] == "MultiSimilarity"
+    assert rows["the same"][-1] == "1.10x (bar)"
     name = "TCM, batch 16,384: peak memory"
     assert rows[name][-2:] == ["0.12 GiB (goal)", "0.27 GiB (bar)"]
     assert rows["SmoothAP + TCM, batch 1,024"][-1] == "1.10x (bar)"
@@ -146,6 +158,14 @@ def test_budget_table():
     ]
 
 
+def test_autodiff_table():
+    table = budgets.autodiff_table({"jax": budgets.Run(made_up())})
+    first, *others = table.splitlines()[2:]
+    row = [cell.strip() for cell in first.strip("|").split("|")]
+    assert row == ["JAX", "128", "0.55x", "0.60x", "1.05x"]
+    assert len(others) == 2
+
+
 def test_floor_table():
     table = budgets.floor_table({"jax": budgets.Run(made_up())})
     row = cells(table)["TCM, batch 4,096"]
@@ -156,7 +176,9 @@ def test_floor_table():
 def test_what_is_missing_has_no_figure():
     run = budgets.Run({"loss": made_up()["loss"]})
     rows = cells(budgets.budget_table({"jax": run}))
-    assert rows["TCM, batch 4,096"][-1] == "0.50x (goal)"
+    name = "TCM, batch 16,384: peak memory"
+    assert rows[name][-1] == "0.12 GiB (goal)"
+    assert rows["TCM, batch 128 to 4,096"][-1] == "-"
     assert rows["`import keras_tcm`"][-1] == "-"
     assert "20,000" not in budgets.floor_table({"jax": run})
 

@@ -9,6 +9,9 @@ from loss_references import PAIRWISE_LOSSES as LOSSES
 from keras_tcm import losses
 
 SIZE = 11
+BACKEND = keras.backend.backend()
+# Blocks are compiled in any case on JAX, where one program of all takes least time.
+COMPILES = BACKEND == "jax"
 
 
 def batch(seed=0, num=SIZE, dim=6, num_classes=4):
@@ -23,8 +26,9 @@ def batch(seed=0, num=SIZE, dim=6, num_classes=4):
 )
 @pytest.mark.parametrize("name", LOSSES)
 def test_same_value_and_gradient(value_and_grad, name, block_size, jit):
-    if jit and keras.backend.backend() == "torch":
-        pytest.skip("torch runs eagerly")
+    if jit and BACKEND != "tensorflow":
+        pytest.skip("torch runs eagerly, and JAX compiles all of these")
+    jit = jit or COMPILES
     loss, oracle, options = LOSSES[name]
     x, y, w = batch()
     value, gradient = value_and_grad(loss(**options), y, x, w)
@@ -167,7 +171,7 @@ class TestTwoProducts:
 
     @pytest.mark.parametrize("num", [96, 130, 161])
     def test_number(self, num):
-        if keras.backend.backend() != "jax":
+        if BACKEND != "jax":
             pytest.skip("reads the program that JAX makes")
         import jax
 
@@ -192,8 +196,8 @@ class TestTwoProducts:
             one_sided = losses.TCM(0.7, 0.2, relevance=older, **block)
             return loss(**block, **options) + 0.5 * one_sided
 
-        jit = keras.backend.backend() != "torch"
-        value, gradient = value_and_grad(total(block_size=50), y, x, w)
+        jit = BACKEND != "torch"
+        value, gradient = value_and_grad(total(block_size=50), y, x, w, jit=COMPILES)
         for _ in range(2):
             compiled = value_and_grad(total(), y, x, w, jit=jit)
             assert compiled[0] == pytest.approx(value, rel=1e-5)
@@ -207,7 +211,7 @@ def older(labels, others):
 
 class TestLimits:
     def test_no_matrix_of_the_batch_squared(self):
-        if keras.backend.backend() != "jax":
+        if BACKEND != "jax":
             pytest.skip("reads the program that JAX makes")
         import jax
 
@@ -223,7 +227,7 @@ class TestLimits:
     @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
     @pytest.mark.parametrize("block_size", [4, None])
     def test_unknown_batch_size(self, monkeypatch, block_size, jit):
-        if keras.backend.backend() != "tensorflow":
+        if BACKEND != "tensorflow":
             pytest.skip("only graphs of TensorFlow leave the batch size open")
         import tensorflow as tf
 
@@ -254,10 +258,13 @@ class TestLimits:
             assert gradient.shape == x.shape
 
 
-@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+# TensorFlow alone trains fast in both ways.
+@pytest.mark.parametrize(
+    "jit",
+    {"jax": [True], "tensorflow": [False, True], "torch": [False]}[BACKEND],
+)
 def test_trains_a_model(jit):
     x, y, _ = batch(num=50, num_classes=5)
-    jit = jit and keras.backend.backend() != "torch"
     histories = []
     for block_size in (None, 7):
         keras.utils.set_random_seed(0)
