@@ -38,9 +38,9 @@ class ThresholdCheck:
     frr_interval: tuple[float, float]
     frr_target: float | None
     share_kept: float | None
-    classes: np.ndarray
-    per_class_far: np.ndarray
-    per_class_frr: np.ndarray
+    classes: np.ndarray = dataclasses.field(repr=False)
+    per_class_far: np.ndarray = dataclasses.field(repr=False)
+    per_class_frr: np.ndarray = dataclasses.field(repr=False)
 
     def summary(self) -> str:
         """Describe the check in a few lines of text."""
@@ -77,10 +77,10 @@ class UnlabelledCheck:
 
     verdict: str
     p_value: float
-    distances: np.ndarray
-    expected: np.ndarray
-    found: np.ndarray
-    standardized: np.ndarray
+    distances: np.ndarray = dataclasses.field(repr=False)
+    expected: np.ndarray = dataclasses.field(repr=False)
+    found: np.ndarray = dataclasses.field(repr=False)
+    standardized: np.ndarray = dataclasses.field(repr=False)
 
     def summary(self) -> str:
         """Describe the check in a few lines of text."""
