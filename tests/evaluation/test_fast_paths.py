@@ -131,6 +131,18 @@ class TestWalks:
         assert not any(ranked[1:])
 
 
+@pytest.mark.parametrize("longest", [256, 2048, 3000])
+@pytest.mark.parametrize("size", [1, 256, 300, 2049, 60_000])
+def test_tiles_are_no_longer_than_asked_and_alike(size, longest):
+    side = pair_walk.tile_side(size, longest)
+    assert side % 256 == 0
+    assert side <= -(-longest // 256) * 256
+    number = -(-size // longest)
+    # As few as there can be, and none with more than 256 rows to spare.
+    assert -(-size // side) <= number
+    assert number * (side - 256) < size
+
+
 class TestInterpolation:
     def test_error_bound_holds(self, monkeypatch):
         """What the bins give differs from the counts by the stated error."""

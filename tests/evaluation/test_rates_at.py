@@ -351,3 +351,14 @@ class TestSample:
             few.rates_at(self.at).per_class_far, many.rates_at(self.at).per_class_far
         )
         assert not np.array_equal(few.utility, many.utility)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_the_largest_distance_accepts_opposite_vectors(distance):
+    x = np.array([[3, 0], [2, 0], [-1, 0], [-5, 0], [0, 1], [0, -2]], "float32")
+    at, labels = [1.99, 2.0], [0, 0, 1, 1, 2, 2]
+    result = evaluate(x, labels, at, distance=distance, calibration_range=(0.5, 1.5))
+    rates = result.rates_at(at)
+    # 4 of 12 negative pairs are opposite, and 1 of 3 positive ones.
+    np.testing.assert_allclose(rates.far, [8 / 12, 1])
+    np.testing.assert_allclose(rates.frr, [1 / 3, 0], atol=1e-12)

@@ -34,6 +34,10 @@ SUMS = {
         lambda: multi_similarity() + tcm(),
         [(1, multi_similarity), (1, tcm)],
     ),
+    "WeightedSum([a, b])": (
+        lambda: losses.WeightedSum([multi_similarity(), tcm()]),
+        [(1, multi_similarity), (1, tcm)],
+    ),
     "0.5 * a": (lambda: 0.5 * tcm(), [(0.5, tcm)]),
     "a * 2": (lambda: tcm() * 2, [(2, tcm)]),
     "0 * a": (lambda: 0 * tcm(), [(0, tcm)]),
