@@ -35,4 +35,17 @@ from keras_tcm.evaluation.evaluate_embeddings import (
 from keras_tcm.evaluation.evaluation import ErrorRates as ErrorRates
 from keras_tcm.evaluation.evaluation import Evaluation as Evaluation
 from keras_tcm.evaluation.evaluation import OperatingPoint as OperatingPoint
+from keras_tcm.evaluation.groups import Group as Group
+from keras_tcm.evaluation.groups import GroupPoint as GroupPoint
+from keras_tcm.evaluation.inequity import Inequity as Inequity
+from keras_tcm.evaluation.inequity import (
+    fairness_discrepancy_rate as fairness_discrepancy_rate,
+)
+from keras_tcm.evaluation.inequity import garbe as garbe
+from keras_tcm.evaluation.inequity import gini_coefficient as gini_coefficient
+from keras_tcm.evaluation.inequity import (
+    max_to_geometric_mean as max_to_geometric_mean,
+)
+from keras_tcm.evaluation.inequity import max_to_min as max_to_min
+from keras_tcm.evaluation.inequity import mean_of_worst as mean_of_worst
 from keras_tcm.validation import UndefinedError as UndefinedError

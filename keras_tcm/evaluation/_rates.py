@@ -14,6 +14,7 @@ from keras_tcm.evaluation.class_intervals import (
 from keras_tcm.evaluation.criteria import Criteria, Thresholds
 from keras_tcm.evaluation.distances import NUM_STEPS
 from keras_tcm.evaluation.evaluation import ErrorRates, Evaluation, OperatingPoint
+from keras_tcm.evaluation.inequity import Inequity
 from keras_tcm.labels import label_array
 from keras_tcm.ops.curves import epsilon_opis, opis_per_class, utility_curves
 
@@ -57,7 +58,11 @@ def evaluation_of(
     errors_of_points: Sequence[dict[str, float] | None] = [None] * len(targets)
     errors_at: Sequence[dict[str, float] | None] = [None] * len(at)
     intervals, intervals_of = None, {}
+    pairs_per_class = None
     if error is None and classes_per_pair is not None:
+        # Without a gallery, each positive pair is met from both ends.
+        num_positives = counts.num_positives / classes_per_pair
+        pairs_per_class = (counts.num_negatives, num_positives)
         far, frr = pair_errors(counts, classes_per_pair)
         intervals = score_intervals(counts, per_class, recall_at, far, frr, num_known)
         if intervals is not None:
@@ -82,6 +87,7 @@ def evaluation_of(
             target,
             errors_of_points[number],
             intervals_of.get(size + number),
+            pairs_per_class,
         )
         for number, target in enumerate(targets)
     )
@@ -92,6 +98,7 @@ def evaluation_of(
             math.nan,
             errors_at[number],
             intervals_of.get(num_known + number),
+            pairs_per_class,
         )
         for number in range(len(at))
     )
@@ -145,22 +152,36 @@ def _point(
     target: float,
     errors: dict[str, float] | None,
     intervals: dict[str, tuple[float, float]] | None,
+    pairs_per_class: tuple[np.ndarray, np.ndarray] | None,
 ) -> OperatingPoint:
+    """What a threshold does.
+
+    Args:
+        rates: Rates at all thresholds.
+        place: Its place among them.
+        target: The FAR target that it is for, or NaN.
+        errors: Its standard errors, or `None`.
+        intervals: Its intervals, or `None`.
+        pairs_per_class: Negative and positive pairs of each class, if the inequity is
+            to be measured.
+    """
     threshold = float(rates.thresholds[place])
     if math.isnan(threshold):
         unknown = np.full(len(rates.per_class_far), np.nan)
         return OperatingPoint(
             target, math.nan, math.nan, math.nan, unknown, unknown.copy()
         )
+    far, frr = rates.per_class_far[:, place], rates.per_class_frr[:, place]
     return OperatingPoint(
         far_target=target,
         threshold=threshold,
         far=float(rates.far[place]),
         frr=float(rates.frr[place]),
-        per_class_far=rates.per_class_far[:, place],
-        per_class_frr=rates.per_class_frr[:, place],
+        per_class_far=far,
+        per_class_frr=frr,
         standard_errors=errors,
         intervals=intervals,
+        inequity=pairs_per_class and Inequity.of(far, frr, *pairs_per_class),
     )
 
 

@@ -41,7 +41,8 @@ class ClassErrors:
         pairs: Pairs of each class, shape `(C,)`.
         all_errors: Wrong pairs in all, shape `(T,)`.
         all_pairs: Number of pairs in all.
-        classes_per_pair: How many classes a pair counts for, 1 or 2.
+        classes_per_pair: How many classes a pair counts for, 1 or 2; between them where
+            the other end is in another class of these as often as not.
         num_others: Classes with pairs in all that are not listed: they are taken to
             differ as the others do.
 
@@ -53,8 +54,8 @@ class ClassErrors:
     errors: np.ndarray
     pairs: np.ndarray
     all_errors: np.ndarray
-    all_pairs: int
-    classes_per_pair: int = 1
+    all_pairs: float
+    classes_per_pair: float = 1
     num_others: int = 0
 
     @property

@@ -47,6 +47,18 @@ def pair_errors(
     return far, frr
 
 
+def opis_interval(opis_per_class: np.ndarray) -> Interval:
+    """Interval of OPIS, at one calibration range.
+
+    Args:
+        opis_per_class: What each class contributes to it, at least two.
+    """
+    num_classes = len(opis_per_class)
+    opis = float(opis_per_class.mean())
+    rest = opis_per_class.sum() - opis_per_class - opis_per_class / (num_classes - 1)
+    return _on_log_scale(opis, _deviation(rest / (num_classes - 1)), num_classes)
+
+
 def score_intervals(
     counts: PairCounts,
     opis_per_class: np.ndarray,
@@ -70,8 +82,6 @@ def score_intervals(
     num_classes = len(opis_per_class)
     if num_classes < MIN_CLASSES:
         return None
-    opis = float(opis_per_class.mean())
-    rest = opis_per_class.sum() - opis_per_class - opis_per_class / (num_classes - 1)
     order = np.argsort(counts.thresholds.cuts[:num_known], kind="stable")
     curves = [x.without_each()[:, order] for x in (far, frr)]
     eer = _crossing(curves[0] - curves[1], (curves[0] + curves[1]) / 2.0)
@@ -86,7 +96,7 @@ def score_intervals(
     names = ("map_at_r", *(f"recall_at_{k}" for k in recall_at))
     limits = 1.0 - shares.intervals(CONFIDENCE)[:, ::-1]
     return {
-        "opis": _on_log_scale(opis, _deviation(rest / (num_classes - 1)), num_classes),
+        "opis": opis_interval(opis_per_class),
         "eer": _on_logit_scale(counts.thresholds.eer, _deviation(eer), num_classes),
         **{
             name: (float(low), float(high))

@@ -1,5 +1,6 @@
 """Evaluation of embeddings over all pairs, or a sample of them."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,14 @@ from keras_tcm.evaluation._rates import evaluation_of
 from keras_tcm.evaluation._walk.plan import ClientExecutor, plan_for
 from keras_tcm.evaluation.criteria import make_criteria
 from keras_tcm.evaluation.evaluation import Evaluation
+from keras_tcm.evaluation.groups import (
+    GROUP_PAIRS,
+    Group,
+    GroupPairs,
+    group_inequity,
+    measure_groups,
+    read_groups,
+)
 from keras_tcm.validation import check_choice, check_integer, check_several
 
 
@@ -34,6 +43,8 @@ def evaluate_embeddings(
     far_targets: Sequence[float] = (0.001, 0.01, 0.1),
     at_thresholds: Sequence[float] = (),
     relevance: Any = None,
+    groups: Any = None,
+    group_pairs: GroupPairs = "both_ends",
     max_pairs: int | None = None,
     seed: int = 0,
     block_size: int | None = None,
@@ -135,6 +146,18 @@ def evaluate_embeddings(
             FARs are those of the sample, with a standard error.
         relevance: What makes a pair positive (see above): a
             `keras_tcm.relevance.Relevance`. Defaults to `None`: equal labels.
+        groups: A label per sample (query) beside the class, shape `(n,)`, of any
+            hashable kind: customers, devices, demographic groups. All samples of a
+            class must have the same. `Evaluation.groups` then tells FAR, FRR, utility
+            and OPIS of each at the common thresholds, with intervals over its classes.
+            Not with `max_pairs`, a `SharedLabel` or a `ClassRelevance`. Defaults to
+            `None`: no groups.
+        group_pairs: Which negative pairs are those of a group. `"both_ends"`: those
+            with both ends in it, as in a search among its own samples, not with a
+            gallery; each group is walked through once more, which together costs no
+            more than all pairs do. `"one_end"`: those with an end in a class of it that
+            has a positive pair, counted from each such end. Defaults to
+            `"both_ends"`.
         max_pairs: Number of pairs to compare, at most; where there are more, the
             result is estimated from a sample (see above). Not with a `SharedLabel` or
             a `ClassRelevance`. Defaults to `None`: all.
@@ -206,6 +229,17 @@ def evaluate_embeddings(
                 f"which one process compares all pairs. Received: client={client!r}"
             )
     check_choice("verbose", verbose, (True, False, "auto"))
+    check_choice("group_pairs", group_pairs, GROUP_PAIRS)
+    if groups is not None and not has_single_labels(relevance):
+        raise ValueError(
+            "`groups` must be None with a SharedLabel or ClassRelevance, under which "
+            f"classes share samples. Received: relevance={relevance!r}"
+        )
+    if groups is not None and max_pairs is not None:
+        raise ValueError(
+            "`groups` must be None with `max_pairs`, a sample of which has few pairs "
+            f"of each group. Received: max_pairs={max_pairs}"
+        )
 
     space = pair_space(
         embeddings,
@@ -215,10 +249,42 @@ def evaluate_embeddings(
         relevance,
         gallery_includes_queries,
     )
+    class_groups = None
+    if groups is not None:
+        if space.has_gallery and group_pairs == "both_ends":
+            raise ValueError(
+                '`group_pairs` must be "one_end" with a gallery, whose samples have no '
+                'groups. Received: group_pairs="both_ends"'
+            )
+        class_groups = read_groups(groups, group_pairs, space)
     plan = plan_for(space, recall_at, max_pairs, seed, block_size, executor, verbose)
     counts = count_pairs(space, plan, criteria)
     classes_per_pair = space.times_met if space.relevance is None else None
-    return evaluation_of(counts, criteria, recall_at, classes_per_pair)
+    result = evaluation_of(counts, criteria, recall_at, classes_per_pair)
+    if class_groups is None:
+        return result
+    thresholds = [
+        point.threshold for point in (*result.operating_points, *result.at_thresholds)
+    ]
+    measured = measure_groups(class_groups, space, plan, criteria, counts, thresholds)
+    return _with_groups(result, measured, group_pairs)
+
+
+def _with_groups(
+    result: Evaluation, groups: tuple[Group, ...], pairs: GroupPairs
+) -> Evaluation:
+    points = [
+        dataclasses.replace(point, group_inequity=group_inequity(groups, place))
+        for place, point in enumerate((*result.operating_points, *result.at_thresholds))
+    ]
+    num_targets = len(result.operating_points)
+    return dataclasses.replace(
+        result,
+        operating_points=tuple(points[:num_targets]),
+        at_thresholds=tuple(points[num_targets:]),
+        groups=groups,
+        group_pairs=pairs,
+    )
 
 
 def _check_recall_at(recall_at: Any) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ import numpy as np
 from keras_tcm.class_names import ClassNames
 from keras_tcm.evaluation.criteria import check_thresholds
 from keras_tcm.evaluation.distances import accepted_steps, to_cosine
+from keras_tcm.evaluation.groups import Group, GroupPairs, GroupPoint
+from keras_tcm.evaluation.inequity import Inequity
 from keras_tcm.files import replacing
 from keras_tcm.labels import json_labels, label_array
 from keras_tcm.ops.curves import f_beta, mean_over_range, num_worst_classes
@@ -111,7 +113,7 @@ def _encode(values: np.ndarray) -> str:
 
 _FORMAT = "keras_tcm.Evaluation"
 # Of what `to_dict` returns: another number where its fields, or their meaning, change.
-_VERSION = 2
+_VERSION = 3
 # Fields that hold operating points.
 _POINTS = ("operating_points", "at_thresholds")
 
@@ -136,6 +138,10 @@ class OperatingPoint:
         intervals: 95% intervals of `"threshold"`, `"far"` and `"frr"`, for other
             classes of the same kind: see `Evaluation.intervals`. `None` where that is,
             or if unresolved.
+        inequity: How unequal the rates of the classes are. `None` if unresolved, where
+            pairs were sampled, and where a sample has several classes.
+        group_inequity: How unequal those of the groups are; only of groups that have
+            both rates. `None` if fewer than two have.
     """
 
     far_target: float
@@ -146,6 +152,8 @@ class OperatingPoint:
     per_class_frr: np.ndarray
     standard_errors: dict[str, float] | None = None
     intervals: dict[str, tuple[float, float]] | None = None
+    inequity: Inequity | None = None
+    group_inequity: Inequity | None = None
 
     @property
     def resolved(self) -> bool:
@@ -192,6 +200,9 @@ class Evaluation:
             (and the other k), for other classes of the same kind: see `ClassErrors`.
             With a gallery, for other classes of queries against it. `None` below three
             classes, where pairs were sampled, and where a sample has several classes.
+        groups: One `Group` per group of `groups`, in the order of their labels.
+        group_pairs: Which negative pairs are those of a group, `"both_ends"` or
+            `"one_end"`; `None` without groups.
 
     Example:
 
@@ -223,6 +234,8 @@ class Evaluation:
     standard_errors: dict[str, float] | None = None
     at_thresholds: tuple[OperatingPoint, ...] = ()
     intervals: dict[str, tuple[float, float]] | None = None
+    groups: tuple[Group, ...] = ()
+    group_pairs: GroupPairs | None = None
 
     def operating_point(self, far: float) -> OperatingPoint:
         """The operating point for a FAR target.
@@ -440,9 +453,45 @@ class Evaluation:
                 f"FRR {point.frr:.2%}"
                 f"{_error(point, 'frr', '.2%')}"
             )
+        if self.groups:
+            ends = "both ends" if self.group_pairs == "both_ends" else "one end"
+            lines.append(f"{len(self.groups):,} groups, pairs with {ends} in the group")
+            lines.extend(self._group_lines())
         if self.intervals is not None:
             lines.append("(95% intervals, for other classes of the same kind)")
         return "\n".join(lines)
+
+    def _group_lines(self) -> list[str]:
+        """The groups with the smallest and the largest rates, at each threshold."""
+        lines = []
+        for place, point in enumerate((*self.operating_points, *self.at_thresholds)):
+            of_groups = [
+                (group.label, (*group.operating_points, *group.at_thresholds)[place])
+                for group in self.groups
+            ]
+            texts = []
+            for name, form in (("far", ".4%"), ("frr", ".2%")):
+                rates = [
+                    (getattr(of_group, name), label) for label, of_group in of_groups
+                ]
+                known = [entry for entry in rates if not math.isnan(entry[0])]
+                if known:
+                    (low, first), (high, last) = (
+                        choose(known, key=lambda entry: entry[0])
+                        for choose in (min, max)
+                    )
+                    texts.append(
+                        f"{name.upper()} {low:{form}} ({first}) to {high:{form}} "
+                        f"({last})"
+                    )
+            if texts:
+                target = (
+                    f"At {point.threshold:<13.4f}"
+                    if math.isnan(point.far_target)
+                    else f"FAR <= {point.far_target:<9g}"
+                )
+                lines.append(target + ", ".join(texts))
+        return lines
 
     def _error(self, name: str, form: str) -> str:
         return _error(self, name, form)
@@ -460,6 +509,11 @@ class Evaluation:
         values["recall"] = {str(k): value for k, value in self.recall.items()}
         for name in _POINTS:
             values[name] = [dataclasses.asdict(point) for point in values[name]]
+        labels = json_labels([group.label for group in self.groups])
+        values["groups"] = [
+            dataclasses.asdict(dataclasses.replace(group, label=label))
+            for group, label in zip(self.groups, labels, strict=True)
+        ]
         values["error_rates"] = self.error_rates.to_dict()
         return {"format": _FORMAT, "version": _VERSION, **_to_json(values)}
 
@@ -499,6 +553,8 @@ class Evaluation:
             )
         if values.get("version") == 1:
             values = _from_first_version(values)
+        if values.get("version") == 2:
+            values = _from_second_version(values)
         if values.get("version") != _VERSION:
             raise ValueError(
                 f"`values` must be of version {_VERSION}, which this version of "
@@ -525,6 +581,7 @@ class Evaluation:
             values[name] = tuple(
                 _load_operating_point(dict(point)) for point in values[name]
             )
+        values["groups"] = tuple(_load_group(group) for group in values["groups"])
         return cls(**values)
 
     def to_html(
@@ -603,6 +660,10 @@ def _to_json(value: Any) -> Any:
 
 def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
     errors, intervals = values.pop("standard_errors"), values.pop("intervals")
+    inequities = {
+        name: (found := values.pop(name)) and Inequity(**found)
+        for name in ("inequity", "group_inequity")
+    }
     # `None` stands for NaN, and NumPy reads it as such.
     arrays = {name: np.asarray(value, np.float64) for name, value in values.items()}
     return OperatingPoint(
@@ -614,16 +675,62 @@ def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
         per_class_frr=arrays["per_class_frr"],
         standard_errors=errors and _load_errors(errors),
         intervals=_load_intervals(intervals),
+        **inequities,
     )
 
 
+def _load_group(values: dict[str, Any]) -> Group:
+    interval = values["opis_interval"]
+    points = {
+        name: tuple(_load_group_point(dict(point)) for point in values[name])
+        for name in _POINTS
+    }
+    return Group(
+        **{
+            **values,
+            **points,
+            "opis": _number(values["opis"]),
+            "opis_interval": interval and (interval[0], interval[1]),
+        }
+    )
+
+
+def _load_group_point(values: dict[str, Any]) -> GroupPoint:
+    intervals = _load_intervals(values.pop("intervals"))
+    numbers = {name: _number(value) for name, value in values.items()}
+    return GroupPoint(**numbers, intervals=intervals)
+
+
+def _number(value: float | None) -> float:
+    """A number of JSON, where `None` stands for NaN."""
+    return math.nan if value is None else value
+
+
 def _from_first_version(values: dict[str, Any]) -> dict[str, Any]:
-    """What the first version returned in the form of this one: without intervals."""
+    """What the first version returned in the form of the second: without intervals."""
     points = {
         name: [{**point, "intervals": None} for point in values.get(name, ())]
         for name in _POINTS
     }
-    return {**values, **points, "version": _VERSION, "intervals": None}
+    return {**values, **points, "version": 2, "intervals": None}
+
+
+def _from_second_version(values: dict[str, Any]) -> dict[str, Any]:
+    """What the second version returned in the form of this one: without inequity."""
+    points = {
+        name: [
+            {**point, "inequity": None, "group_inequity": None}
+            for point in values.get(name, ())
+        ]
+        for name in _POINTS
+    }
+    return {
+        **values,
+        **points,
+        "version": _VERSION,
+        "groups": [],
+        "group_pairs": None,
+    }
 
 
 def _load_intervals(
@@ -635,6 +742,4 @@ def _load_intervals(
 
 
 def _load_errors(errors: dict[str, float | None]) -> dict[str, float]:
-    return {
-        name: math.nan if value is None else value for name, value in errors.items()
-    }
+    return {name: _number(value) for name, value in errors.items()}

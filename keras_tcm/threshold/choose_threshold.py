@@ -180,7 +180,7 @@ def choose_threshold(
         num_classes=len(counts.classes),
         num_excluded_classes=counts.num_excluded,
         num_positive_pairs=counts.num_positive_pairs,
-        num_negative_pairs=counts.far.all_pairs,
+        num_negative_pairs=int(counts.far.all_pairs),
         has_gallery=counts.space.has_gallery,
         dimension=int(queries.vectors[:1].shape[1]),
         data_digest=data_digest(queries.vectors, queries.codes),

@@ -77,6 +77,21 @@ class PairSpace:
             own=None if self.own is None else self.own[places],
         )
 
+    def of_classes(self, is_wanted: np.ndarray) -> "PairSpace":
+        """The queries of some classes against each other, without any gallery.
+
+        Args:
+            is_wanted: Whether each class is one of these, shape `(num_classes,)`.
+        """
+        samples = self.queries.of_classes(is_wanted)
+        return dataclasses.replace(
+            self,
+            queries=samples,
+            gallery=samples,
+            has_gallery=False,
+            own=np.arange(samples.size),
+        )
+
 
 def pair_space(
     embeddings: Any,

@@ -235,7 +235,10 @@ class UnitVectors:
 
     def part(self, some: range) -> "UnitVectors":
         """Consecutive vectors alone: another process is sent no more."""
-        index = slice(some.start, some.stop)
+        return self.at(slice(some.start, some.stop))
+
+    def at(self, index: slice | np.ndarray) -> "UnitVectors":
+        """Some vectors alone, to be read when they are needed."""
         if self._order is None:
             return UnitVectors(self._source[index])
         return UnitVectors(self._source, self._order[index])
@@ -288,6 +291,17 @@ class Samples:
         return sort_samples(
             self.vectors[places], self.codes[places], len(self.starts) - 1
         )
+
+    def of_classes(self, is_wanted: np.ndarray) -> "Samples":
+        """The samples of some classes, which keep their numbers.
+
+        Args:
+            is_wanted: Whether each class is one of these, shape `(num_classes,)`.
+        """
+        places = np.flatnonzero(is_wanted[self.codes])
+        codes = self.codes[places]
+        starts = np.searchsorted(codes, np.arange(len(self.starts)))
+        return Samples(self.vectors.at(places), codes, starts, self.order[places])
 
 
 def sort_samples(
