@@ -113,7 +113,7 @@ def _encode(values: np.ndarray) -> str:
 
 _FORMAT = "keras_tcm.Evaluation"
 # Of what `to_dict` returns: another number where its fields, or their meaning, change.
-_VERSION = 3
+_VERSION = 1
 # Fields that hold operating points.
 _POINTS = ("operating_points", "at_thresholds")
 
@@ -551,10 +551,6 @@ class Evaluation:
                 "`values` must be what `Evaluation.to_dict` returns, with "
                 f"format={_FORMAT!r}. Received: {values!r:.200}"
             )
-        if values.get("version") == 1:
-            values = _from_first_version(values)
-        if values.get("version") == 2:
-            values = _from_second_version(values)
         if values.get("version") != _VERSION:
             raise ValueError(
                 f"`values` must be of version {_VERSION}, which this version of "
@@ -704,33 +700,6 @@ def _load_group_point(values: dict[str, Any]) -> GroupPoint:
 def _number(value: float | None) -> float:
     """A number of JSON, where `None` stands for NaN."""
     return math.nan if value is None else value
-
-
-def _from_first_version(values: dict[str, Any]) -> dict[str, Any]:
-    """What the first version returned in the form of the second: without intervals."""
-    points = {
-        name: [{**point, "intervals": None} for point in values.get(name, ())]
-        for name in _POINTS
-    }
-    return {**values, **points, "version": 2, "intervals": None}
-
-
-def _from_second_version(values: dict[str, Any]) -> dict[str, Any]:
-    """What the second version returned in the form of this one: without inequity."""
-    points = {
-        name: [
-            {**point, "inequity": None, "group_inequity": None}
-            for point in values.get(name, ())
-        ]
-        for name in _POINTS
-    }
-    return {
-        **values,
-        **points,
-        "version": _VERSION,
-        "groups": [],
-        "group_pairs": None,
-    }
 
 
 def _load_intervals(

@@ -138,15 +138,3 @@ def test_a_gallery():
     assert low < 0.1 < high
     # Half of the spread of pairs whose both ends vary.
     assert high - low < np.diff(RESULT.operating_point(0.1).intervals["far"])[0]
-
-
-def test_a_file_of_the_first_version_has_none():
-    values = RESULT.to_dict()
-    values["version"] = 1
-    del values["intervals"], values["groups"], values["group_pairs"]
-    for point in (*values["operating_points"], *values["at_thresholds"]):
-        del point["intervals"], point["inequity"], point["group_inequity"]
-    loaded = Evaluation.from_dict(values)
-    assert loaded.opis == RESULT.opis
-    assert loaded.intervals is None
-    assert loaded.operating_points[0].intervals is None

@@ -260,16 +260,6 @@ class TestFiles:
         labels = [group["label"] for group in result.to_dict()["groups"]]
         assert labels == ["('east', 1)", "('north', 1)", "('south', 1)"]
 
-    def test_a_file_of_the_second_version_has_none(self):
-        values = evaluate(groups=None).to_dict()
-        values["version"] = 2
-        del values["groups"], values["group_pairs"]
-        for point in (*values["operating_points"], *values["at_thresholds"]):
-            del point["inequity"], point["group_inequity"]
-        loaded = Evaluation.from_dict(values)
-        assert loaded.groups == ()
-        assert loaded.operating_points[1].inequity is None
-
 
 def test_summary_names_the_extremes():
     result = evaluate()
