@@ -36,8 +36,8 @@ FACTS = {
         " and all(x.history['tcm_weight'][0] > 0 for x in histories.values())"
     ),
     "04_choosing_a_threshold": (
-        "point.far <= FAR_TARGET and not result.operating_points[4].resolved"
-        " and rates.far[rates.thresholds <= threshold].max() <= FAR_TARGET"
+        "threshold.far < FAR_TARGET and check.verdict != 'broken'"
+        " and loaded.value == threshold.value == point.threshold"
         " and os.path.getsize('report.html') > 10_000"
     ),
     "05_coming_from_tensorflow_similarity": (
