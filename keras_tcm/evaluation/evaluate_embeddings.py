@@ -154,8 +154,9 @@ def evaluate_embeddings(
             `None`: no groups.
         group_pairs: Which negative pairs are those of a group. `"both_ends"`: those
             with both ends in it, as in a search among its own samples, not with a
-            gallery; each group is walked through once more, which together costs no
-            more than all pairs do. `"one_end"`: those with an end in a class of it that
+            gallery; the pairs inside each group are compared once more, no more of them
+            than there are in all, and each group takes some hundredths of a second
+            besides. `"one_end"`: those with an end in a class of it that
             has a positive pair, counted from each such end. Defaults to
             `"both_ends"`.
         max_pairs: Number of pairs to compare, at most; where there are more, the

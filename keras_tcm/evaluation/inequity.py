@@ -36,7 +36,7 @@ def max_to_min(rates: Any, pairs: Any) -> float:
 
     Example:
 
-    >>> max_to_min([0.01, 0.04, 0.02], [1000, 1000, 1000])
+    >>> keras_tcm.evaluation.max_to_min([0.01, 0.04, 0.02], [1000, 1000, 1000])
     4.0
 
     Reference:
@@ -64,7 +64,8 @@ def max_to_geometric_mean(rates: Any, pairs: Any) -> float:
 
     Example:
 
-    >>> round(max_to_geometric_mean([0.01, 0.04, 0.02], [1000, 1000, 1000]), 6)
+    >>> rates, pairs = [0.01, 0.04, 0.02], [1000, 1000, 1000]
+    >>> round(keras_tcm.evaluation.max_to_geometric_mean(rates, pairs), 6)
     2.0
 
     Reference:
@@ -92,7 +93,7 @@ def gini_coefficient(rates: Any) -> float:
 
     Example:
 
-    >>> round(gini_coefficient([0.0, 0.0, 0.3]), 6)
+    >>> round(keras_tcm.evaluation.gini_coefficient([0.0, 0.0, 0.3]), 6)
     1.0
 
     Reference:
@@ -128,7 +129,7 @@ def garbe(far: Any, frr: Any, alpha: float = 0.5) -> float:
 
     Example:
 
-    >>> garbe([0.01, 0.01], [0.2, 0.2])
+    >>> keras_tcm.evaluation.garbe([0.01, 0.01], [0.2, 0.2])
     0.0
 
     Reference:
@@ -161,7 +162,8 @@ def fairness_discrepancy_rate(far: Any, frr: Any, alpha: float = 0.5) -> float:
 
     Example:
 
-    >>> round(fairness_discrepancy_rate([0.01, 0.03], [0.2, 0.3]), 6)
+    >>> far, frr = [0.01, 0.03], [0.2, 0.3]
+    >>> round(keras_tcm.evaluation.fairness_discrepancy_rate(far, frr), 6)
     0.94
 
     Reference:
@@ -185,7 +187,7 @@ def mean_of_worst(rates: Any, share: float = _WORST_SHARE) -> float:
 
     Example:
 
-    >>> mean_of_worst([0.0, 0.5, 0.25, 0.125], share=0.5)
+    >>> keras_tcm.evaluation.mean_of_worst([0.0, 0.5, 0.25, 0.125], share=0.5)
     0.375
     """
     rates = np.sort(_check_rates("rates", rates))
@@ -246,7 +248,8 @@ class Inequity:
 
         Example:
 
-        >>> rates = Inequity.of([0.01, 0.02], [0.1, 0.1], [500, 500], [50, 50])
+        >>> measure = keras_tcm.evaluation.Inequity.of
+        >>> rates = measure([0.01, 0.02], [0.1, 0.1], [500, 500], [50, 50])
         >>> rates.far_max_to_min, rates.frr_max_to_min
         (2.0, 1.0)
         """

@@ -7,7 +7,11 @@ from figures import assert_legible, legend_texts, lines
 from scipy import stats
 
 from keras_tcm import choose_threshold
-from keras_tcm.visualization import plot_detection_errors, plot_probability
+from keras_tcm.visualization import (
+    plot_detection_errors,
+    plot_probability,
+    plot_reliability,
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +71,70 @@ def test_figures_are_legible(threshold, style):
 def test_priors_out_of_range(threshold):
     with pytest.raises(ValueError, match="`prior` must be a number in"):
         plot_probability(threshold, priors=(0,))
+
+
+def other_samples(shift=0.0):
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(60), 6)
+    x = rng.normal(size=(60, 8))[labels] + 0.5 * rng.normal(size=(360, 8))
+    return x + shift, labels
+
+
+def drawn_reliability(ax):
+    (bars,) = ax.containers
+    line, _, (segments,) = bars.lines
+    return line.get_xdata(), line.get_ydata(), np.array(segments.get_segments())
+
+
+@pytest.mark.parametrize("prior", [0.5, 0.05])
+def test_reliability_against_all_pairs(threshold, prior):
+    x, y = other_samples()
+    ax = plot_reliability(threshold, x, y, prior=prior, num_bins=5)
+    given, observed, _ = drawn_reliability(ax)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    first, second = np.triu_indices(len(x), 1)
+    distances = np.clip(1 - (unit[first] * unit[second]).sum(axis=1), 0, 2)
+    same = y[first] == y[second]
+    weights = np.where(same, prior / same.sum(), (1 - prior) / (~same).sum())
+    probabilities = threshold.probability(distances, prior=prior)
+    bins = np.minimum((5 * probabilities).astype(int), 4)
+    met = np.unique(bins)
+    expected, means = [], []
+    for found in (bins == b for b in met):
+        expected.append(weights[same & found].sum() / weights[found].sum())
+        means.append(np.average(probabilities[found], weights=weights[found]))
+    # The figure takes a probability for the same over 1/400 of the distances.
+    np.testing.assert_allclose(observed, expected, atol=0.03)
+    np.testing.assert_allclose(given, means, atol=0.01)
+
+
+def test_reliability_of_the_same_kind_is_near_the_diagonal(threshold):
+    given, observed, segments = drawn_reliability(
+        plot_reliability(threshold, *other_samples())
+    )
+    low, high = segments[:, :, 1].T
+    assert ((low <= observed) & (observed <= high)).all()
+    assert ((low >= 0) & (high <= 1)).all()
+    assert np.abs(observed - given)[given > 0.6].max() < 0.15
+    # With a common shift, far more pairs are near than the threshold knows of.
+    given, observed, _ = drawn_reliability(
+        plot_reliability(threshold, *other_samples(shift=1.5))
+    )
+    assert (observed - given)[given > 0.5].max() < -0.1
+
+
+def test_reliability_of_what_does_not_fit(threshold):
+    x, y = other_samples()
+    with pytest.raises(ValueError, match=r"`embeddings` must have the dimension.*8"):
+        plot_reliability(threshold, x[:, :5], y)
+    with pytest.raises(ValueError, match="`prior` must be"):
+        plot_reliability(threshold, x, y, prior=1)
+    with pytest.raises(ValueError, match="`num_bins` must be"):
+        plot_reliability(threshold, x, y, num_bins=1)
+
+
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+def test_reliability_is_legible(threshold, style):
+    with plt.style.context(style):
+        assert_legible(plot_reliability(threshold, *other_samples()).figure)
+        plt.close("all")
