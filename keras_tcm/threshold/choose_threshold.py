@@ -253,7 +253,7 @@ def _too_few(
 ) -> str:
     """Say that there is no threshold, how many classes it takes, and what there is."""
     found, least = errors.num_classes, float(errors.rates.min())
-    if least > target:
+    if least > target and target * errors.all_pairs >= 1:
         return (
             f"`{name}` must be a rate that some threshold has: at distance 0, or "
             f"as far as pairs were counted, it is {least:.3g} (tied or collapsed "
@@ -305,7 +305,7 @@ def _calibrate(
     positive = np.diff(
         frr.pairs[:, None] - frr.errors, axis=1, prepend=0, append=frr.pairs[:, None]
     )
-    lower = np.concatenate([[0.0], thresholds])
-    # Those beyond the last threshold count at it.
-    upper = np.append(thresholds, thresholds[-1] + 1e-6)
-    return ScoreCalibration.fit((lower + upper) / 2.0, positive, negative)
+    lower = np.concatenate([[0.0], thresholds[:-1]])
+    return ScoreCalibration.fit(
+        (lower + thresholds) / 2.0, positive, negative, end=float(thresholds[-1])
+    )

@@ -1,6 +1,7 @@
 """From distances to probabilities that two samples are of one class."""
 
 import dataclasses
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 _FOLDS = 5
 _KINDS = ("logistic", "isotonic")
 _NEWTON_STEPS = 50
+# Width of a step of the curve, about the resolution of distances.
+_STEP = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,14 +48,21 @@ class ScoreCalibration:
 
     @classmethod
     def fit(
-        cls, distances: np.ndarray, positive: np.ndarray, negative: np.ndarray
+        cls,
+        distances: np.ndarray,
+        positive: np.ndarray,
+        negative: np.ndarray,
+        end: float | None = None,
     ) -> Self:
         """Fit a curve to counts by class and distance.
 
         Args:
             distances: The distance that stands for each bin, increasing, shape `(B,)`.
-            positive: Positive pairs of each class in each bin, shape `(C, B)`.
+            positive: Positive pairs of each class in each bin, shape `(C, B)`, or with
+                `end` `(C, B + 1)`.
             negative: Negative pairs of each class, likewise.
+            end: Where the last bin ends, if the counts have one more column: the pairs
+                somewhere beyond, which share one ratio and say nothing of its slope.
         """
         positive, negative = positive.astype(np.float64), negative.astype(np.float64)
         fold = np.arange(len(positive)) % _FOLDS
@@ -71,10 +81,17 @@ class ScoreCalibration:
         totals = positive.sum(axis=0), negative.sum(axis=0)
         log_ratios = _fit(kind, distances, *totals)
         best = _isotonic(*totals, smallest=0.0)
+        curve = distances, log_ratios
+        if end is not None:
+            # A step: no pair before the end has the ratio of those beyond.
+            curve = (
+                np.concatenate([distances, [end, end + _STEP]]),
+                np.insert(log_ratios, -1, log_ratios[-2]),
+            )
         return cls(
             kind=kind,
-            distances=distances,
-            log_ratios=log_ratios,
+            distances=curve[0],
+            log_ratios=curve[1],
             cllr=costs[kind] / used if used else cllr(log_ratios, *totals),
             min_cllr=cllr(best, *totals),
         )
@@ -165,10 +182,15 @@ def _isotonic(
 def _logistic(
     distances: np.ndarray, positive: np.ndarray, negative: np.ndarray
 ) -> np.ndarray:
-    """Log-ratios of a logistic regression; positives and negatives weigh the same."""
+    """Log-ratios of a logistic regression; positives and negatives weigh the same.
+
+    If the counts have one more bin than there are distances, it is not in the
+    regression, and has the ratio of its pairs.
+    """
     center, scale = distances.mean(), max(distances.std(), 1e-12)
     inputs = np.column_stack([np.ones(len(distances)), -(distances - center) / scale])
-    shares = positive / positive.sum(), negative / negative.sum()
+    inside = len(distances)
+    shares = [(x / x.sum())[:inside] for x in (positive, negative)]
     weights = shares[0] + shares[1]
     # One pair's worth of shrinkage: separable distances have no finite slope.
     ridge = np.diag([0.0, 1.0 / min(positive.sum(), negative.sum())])
@@ -183,4 +205,7 @@ def _logistic(
         beta = beta + step
         if np.abs(step).max() < 1e-10:
             break
-    return beta[0] + inputs[:, 1] * max(beta[1], 0.0)
+    ratios = beta[0] + inputs[:, 1] * max(beta[1], 0.0)
+    beyond = [max(x[inside:].sum(), 1.0) / x.sum() for x in (positive, negative)]
+    last = min(math.log(beyond[0] / beyond[1]), ratios[-1])
+    return np.append(ratios, [last] * (len(positive) - inside))

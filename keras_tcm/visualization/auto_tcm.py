@@ -48,7 +48,11 @@ def plot_auto_tcm(history: Any) -> "matplotlib.figure.Figure":
 
     Example:
 
-    >>> figure = keras_tcm.visualization.plot_auto_tcm(model.fit(batches, epochs=8))
+    >>> loss = keras_tcm.AutoTCM(keras_tcm.losses.MultiSimilarity())
+    >>> model.compile(
+    ...     "adam", loss=loss, metrics=[keras_tcm.metrics.AutoTCMMonitor(loss)])
+    >>> history = model.fit(sampler, epochs=2, verbose=0)
+    >>> figure = keras_tcm.visualization.plot_auto_tcm(history)
     """
     logs = getattr(history, "history", history)
     names = [name for _, *lines in _PANELS for name, *_ in lines]

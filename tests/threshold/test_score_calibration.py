@@ -37,6 +37,31 @@ def test_unequal_deviations_are_isotonic():
     np.testing.assert_allclose(curve.log_ratio(CENTERS[some]), exact[some], atol=0.4)
 
 
+def test_pairs_beyond_the_end_do_not_bend_the_curve():
+    def cut(counts, number):
+        return np.column_stack([counts[:, :number], counts[:, number:].sum(axis=1)])
+
+    # All pairs farther than 2 are in one: most of the negative ones.
+    positive, negative = counts(0, 0, 1), counts(1, 2, 1)
+    number = int(np.searchsorted(EDGES, 2.0))
+    curve = ScoreCalibration.fit(
+        CENTERS[:number],
+        cut(positive, number),
+        cut(negative, number),
+        end=float(EDGES[number]),
+    )
+    assert curve.kind == "logistic"
+    inside = np.append(np.linspace(-1, 1.8, 9), CENTERS[number - 1])
+    np.testing.assert_allclose(curve.log_ratio(inside), 2 - 2 * inside, atol=0.15)
+    # Up to the end itself, and from there on that of the pairs beyond.
+    assert curve.log_ratio(EDGES[number]) == curve.log_ratio(CENTERS[number - 1])
+    beyond = stats.norm.sf(2.0, [0, 2])
+    assert curve.log_ratio(3.0) == pytest.approx(
+        np.log(beyond[0] / beyond[1]), abs=0.05
+    )
+    assert (np.diff(curve.log_ratios) <= 0).all()
+
+
 def test_cllr_by_hand():
     # Ratios of 3 and 1/3, each right in 3 of 4 cases.
     ratios = np.log([3.0, 1.0 / 3.0])

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         )
     )
     print(f"Written to {legible(args.out)}")
-    print(advice(evaluations))
+    show(paragraph(advice(evaluations)))
 
 
 def advice(evaluations: dict[str, Evaluation]) -> str:

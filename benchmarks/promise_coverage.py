@@ -5,7 +5,7 @@ of all (centrality) and how wide they are (spread), with 3 to 30 samples each, c
 threshold by several rules, and looks up the true rate of that threshold over new
 classes of the population. NumPy alone.
 
-    python benchmarks/coverage.py --out coverage.json
+    python benchmarks/promise_coverage.py --out coverage.json
 
 A cell (population, number of classes) that is in the file is not computed again. The
 last columns are for other targets of the same draws.
