@@ -13,7 +13,7 @@ from keras_tcm.evaluation._inputs.samples import normalize as normalize
 from keras_tcm.evaluation.class_counts import ClassCounts as ClassCounts
 from keras_tcm.evaluation.class_counts import count_classes as count_classes
 from keras_tcm.evaluation.class_errors import ClassErrors as ClassErrors
-from keras_tcm.evaluation.compare_embeddings import CONFIDENCE as CONFIDENCE
+from keras_tcm.evaluation.class_intervals import CONFIDENCE as CONFIDENCE
 from keras_tcm.evaluation.compare_embeddings import Estimate as Estimate
 from keras_tcm.evaluation.compare_embeddings import MeasureChange as MeasureChange
 from keras_tcm.evaluation.compare_embeddings import ModelComparison as ModelComparison

@@ -9,6 +9,8 @@ import functools
 
 import numpy as np
 
+from keras_tcm.student import student_quantile
+
 # Fewer tell nothing about others: without one of two there is no pair of classes.
 MIN_CLASSES = 3
 
@@ -148,9 +150,8 @@ class ClassErrors:
         )
 
     def _quantile(self, confidence: float) -> float:
-        from scipy import special
-
-        return float(special.stdtrit(max(self.num_classes - 1, 1), confidence))
+        # That of one side.
+        return student_quantile(2.0 * confidence - 1.0, max(self.num_classes - 1, 1))
 
     def _far_limits(self, rates: np.ndarray, confidence: float) -> np.ndarray:
         """Limits on the side of the higher rates; `rates` or their complements."""

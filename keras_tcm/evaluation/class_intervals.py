@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_tcm.evaluation._counting.count_pairs import PairCounts
 from keras_tcm.evaluation.class_errors import MIN_CLASSES, ClassErrors
+from keras_tcm.student import student_quantile
 
 # Of each interval.
 CONFIDENCE = 0.95
@@ -165,9 +166,7 @@ def _deviation(without: np.ndarray) -> float:
 
 
 def _quantile(num_classes: int) -> float:
-    from scipy import special
-
-    return float(special.stdtrit(num_classes - 1, (1.0 + CONFIDENCE) / 2.0))
+    return student_quantile(CONFIDENCE, num_classes - 1)
 
 
 def _on_log_scale(value: float, deviation: float, num_classes: int) -> Interval:

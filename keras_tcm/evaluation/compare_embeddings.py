@@ -9,12 +9,10 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from keras_tcm.evaluation._class_figures import ClassFigures
+from keras_tcm.evaluation.class_intervals import CONFIDENCE
 from keras_tcm.evaluation.evaluation import Evaluation
 from keras_tcm.student import student_quantile
 from keras_tcm.validation import UndefinedError, check_integer
-
-# Of all intervals.
-CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -11,6 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from keras_tcm import artefacts
 from keras_tcm.class_names import ClassNames
 from keras_tcm.evaluation.criteria import check_thresholds
 from keras_tcm.evaluation.distances import accepted_steps, to_cosine
@@ -111,9 +111,8 @@ def _encode(values: np.ndarray) -> str:
     return base64.b64encode(values.astype(_FLOAT32).tobytes()).decode("ascii")
 
 
-_FORMAT = "keras_tcm.Evaluation"
 # Of what `to_dict` returns: another number where its fields, or their meaning, change.
-_VERSION = 1
+_HEADER = {"format": "keras_tcm.Evaluation", "version": 1}
 # Fields that hold operating points.
 _POINTS = ("operating_points", "at_thresholds")
 
@@ -515,13 +514,11 @@ class Evaluation:
             for group, label in zip(self.groups, labels, strict=True)
         ]
         values["error_rates"] = self.error_rates.to_dict()
-        return {"format": _FORMAT, "version": _VERSION, **_to_json(values)}
+        return {**_HEADER, **_to_json(values)}
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the result to a JSON file: whole, or not at all."""
-        text = json.dumps(self.to_dict(), allow_nan=False)
-        with replacing(pathlib.Path(path)) as partial:
-            partial.write_text(text, encoding="utf-8")
+        artefacts.save(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -530,14 +527,7 @@ class Evaluation:
         Raises:
             ValueError: If the file does not hold one.
         """
-        try:
-            with open(path, encoding="utf-8") as file:
-                return cls.from_dict(json.load(file))
-        except ValueError as error:
-            raise ValueError(
-                f"`path` must be a file that `Evaluation.save` wrote. "
-                f"Received: path={os.fspath(path)!r}, where {error}"
-            ) from error
+        return artefacts.load(path, "Evaluation", cls.from_dict)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -546,24 +536,10 @@ class Evaluation:
         Raises:
             ValueError: If it is anything else, or what another version returned.
         """
-        if not isinstance(values, dict) or values.get("format") != _FORMAT:
-            raise ValueError(
-                "`values` must be what `Evaluation.to_dict` returns, with "
-                f"format={_FORMAT!r}. Received: {values!r:.200}"
-            )
-        if values.get("version") != _VERSION:
-            raise ValueError(
-                f"`values` must be of version {_VERSION}, which this version of "
-                "keras_tcm reads: evaluate again, or use the version that wrote it. "
-                f"Received: version={values.get('version')!r}"
-            )
         names = [field.name for field in dataclasses.fields(cls)]
-        if values.keys() != {"format", "version", *names}:
-            raise ValueError(
-                f"`values` must have format, version, {', '.join(names)}. "
-                f"Received: {list(values)!r:.200}"
-            )
-        values = {name: values[name] for name in names}
+        values = artefacts.check_fields(
+            values, "Evaluation", _HEADER, names, "evaluate again"
+        )
         for name in ("opis_per_class", "thresholds", "utility", "class_counts"):
             values[name] = np.asarray(values[name])
         values["classes"] = label_array(values["classes"])

@@ -1,14 +1,13 @@
 """The threshold that is shipped."""
 
 import dataclasses
-import json
 import math
 import os
-import pathlib
 from typing import Any, Literal, Self
 
 import numpy as np
 
+from keras_tcm import artefacts
 from keras_tcm.evaluation import (
     STEPS_PER_UNIT,
     accepted_steps,
@@ -19,7 +18,6 @@ from keras_tcm.evaluation import (
     to_cosine,
     to_steps,
 )
-from keras_tcm.files import write_text
 from keras_tcm.labels import label_array
 from keras_tcm.threshold.checks import (
     ThresholdCheck,
@@ -37,9 +35,8 @@ from keras_tcm.threshold.promises import BROKEN, HOLDS, UNKNOWN, verdict
 from keras_tcm.threshold.score_calibration import ScoreCalibration
 from keras_tcm.validation import check_number
 
-_FORMAT = "keras_tcm.Threshold"
 # Of what `to_dict` returns: another number where its fields, or their meaning, change.
-_VERSION = 1
+_HEADER = {"format": "keras_tcm.Threshold", "version": 1}
 # Distances below this p-value have moved.
 _MOVED = 0.01
 
@@ -435,11 +432,11 @@ class Threshold:
             elif isinstance(value, tuple):
                 value = list(value)
             values[field.name] = value
-        return {"format": _FORMAT, "version": _VERSION, **values}
+        return {**_HEADER, **values}
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the threshold to a JSON file: whole, or not at all."""
-        write_text(pathlib.Path(path), json.dumps(self.to_dict(), allow_nan=False))
+        artefacts.save(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -448,14 +445,7 @@ class Threshold:
         Raises:
             ValueError: If the file does not hold one.
         """
-        try:
-            text = pathlib.Path(path).read_text(encoding="utf-8")
-            return cls.from_dict(json.loads(text))
-        except ValueError as error:
-            raise ValueError(
-                "`path` must be a file that `Threshold.save` wrote. "
-                f"Received: path={os.fspath(path)!r}, where {error}"
-            ) from error
+        return artefacts.load(path, "Threshold", cls.from_dict)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -464,24 +454,10 @@ class Threshold:
         Raises:
             ValueError: If it is anything else, or what another version returned.
         """
-        if not isinstance(values, dict) or values.get("format") != _FORMAT:
-            raise ValueError(
-                "`values` must be what `Threshold.to_dict` returns, with "
-                f"format={_FORMAT!r}. Received: {values!r:.200}"
-            )
-        if values.get("version") != _VERSION:
-            raise ValueError(
-                f"`values` must be of version {_VERSION}, which this version of "
-                "keras_tcm reads: choose the threshold anew, or use the version that "
-                f"wrote it. Received: version={values.get('version')!r}"
-            )
         names = [field.name for field in dataclasses.fields(cls)]
-        if values.keys() != {"format", "version", *names}:
-            raise ValueError(
-                f"`values` must have format, version, {', '.join(names)}. "
-                f"Received: {list(values)!r:.200}"
-            )
-        known = {name: values[name] for name in names}
+        known = artefacts.check_fields(
+            values, "Threshold", _HEADER, names, "choose the threshold anew"
+        )
         try:
             return cls(**_read(known))
         except (KeyError, TypeError) as error:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_tcm.evaluation import check_embeddings, count_classes
+from keras_tcm.student import student_quantile
 from keras_tcm.threshold import Threshold
 from keras_tcm.validation import check_integer, check_number
 from keras_tcm.visualization.palette import foreground, palette
@@ -98,7 +99,7 @@ def plot_reliability(
     given = ((positive + negative)[0] * probabilities) @ in_bin / weights[0]
     num_classes = len(observed) - 1
     deviations = np.sqrt((num_classes - 1) * observed[1:].var(axis=0))
-    spread = deviations * _quantile(num_classes, threshold.confidence)
+    spread = deviations * student_quantile(threshold.confidence, num_classes - 1)
     if ax is None:
         _, ax = plt.subplots(figsize=(5.2, 5.0), layout="constrained")
     ax.plot([0, 1], [0, 1], color=foreground(), linestyle="dotted")
@@ -123,9 +124,3 @@ def plot_reliability(
     )
     ax.legend(framealpha=0.9, fontsize="small")
     return ax
-
-
-def _quantile(num_classes: int, confidence: float) -> float:
-    from scipy import special
-
-    return float(special.stdtrit(num_classes - 1, (1.0 + confidence) / 2.0))
