@@ -249,13 +249,13 @@ def make_model(job: Job, shape: tuple[int, ...], num_classes: int) -> keras.Mode
 
 
 def make_loss(job: Job, numbers: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
-    """The loss, whose constants may be tensors."""
+    """The loss, whose constants may be tensors but for what shapes rest on."""
     base = LOSSES[job.loss]()
     dim = EMBEDDING_DIM if job.loss in COSINE_LOSSES else None
     if job.arm == "auto":
-        loss = losses.AutoTCM(base, embedding_dim=dim)
+        far_range = job.far_low, job.far_high
+        loss = losses.AutoTCM(base, far_range=far_range, embedding_dim=dim)
         loss.strength = numbers["strength"]
-        loss.far_range = numbers["far_low"], numbers["far_high"]
         return loss
     if job.arm == "tcm":
         tcm = losses.TCM()

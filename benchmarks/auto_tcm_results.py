@@ -94,6 +94,8 @@ class Job:
         return (
             *(self.network, self.loss, self.arm, self.steps, self.batch_size),
             *(self.samples_per_class, self.optimizer, self.policy),
+            # Shapes rest on them.
+            *(self.far_low, self.far_high),
             # The classes of the training are weights of the network.
             self.dataset if self.loss in COSINE_LOSSES else "",
         )
