@@ -1,7 +1,8 @@
-"""Time and memory of the evaluation of all pairs.
+"""Time and memory of the evaluation of all pairs, and of choosing a threshold.
 
 `evaluate_embeddings` with everything that it returns, with and without Numba, against
-the two nearest neighbours alone by faiss and against the bare matrix products.
+the two nearest neighbours alone by faiss and against the bare matrix products;
+`choose_threshold` for a FAR of 0.1% against `evaluate_embeddings`.
 
     python benchmarks/bench_evaluation.py --backend jax
 
@@ -25,7 +26,8 @@ from harness import Measurement
 
 DIMENSIONS = (128, 512)
 BLOCK = 2048
-# It takes long, and a user with more samples will install Numba.
+# It takes long, and a user with more samples will install Numba. More samples than
+# that tell nothing new about choosing a threshold either.
 MAX_WITHOUT_NUMBA = 20000
 
 
@@ -67,14 +69,19 @@ def against_faiss(
         blocks = _blocks(size, dimension, seed)
         return harness.timed(_multiply, blocks)(seed)
 
+    def choice(seed: int) -> float:
+        embeddings, labels = harness.clustered(size, dimension, seed)
+        return harness.timed(_choose, embeddings, labels)(seed)
+
     candidates = {
         "evaluation": evaluation(with_numba=True),
+        "choose_threshold": choice,
         "evaluation without Numba": evaluation(with_numba=False),
         "products of each pair once": products,
         "faiss": functools.partial(worker.call, _search, size, dimension),
     }
     if size > MAX_WITHOUT_NUMBA:
-        del candidates["evaluation without Numba"]
+        del candidates["evaluation without Numba"], candidates["choose_threshold"]
     for what, seconds in harness.time_in_turn(candidates, is_quick).items():
         # faiss does not know that both ends are the same samples.
         flop = (2.0 if what == "faiss" else 1.0) * size**2 * dimension
@@ -104,6 +111,12 @@ def _evaluate(embeddings: np.ndarray, labels: np.ndarray, with_numba: bool) -> N
     hidden = {} if with_numba else {"numba": None}
     with unittest.mock.patch.dict(sys.modules, hidden):
         keras_tcm.evaluate_embeddings(embeddings, labels, verbose=False)
+
+
+def _choose(embeddings: np.ndarray, labels: np.ndarray) -> None:
+    import keras_tcm
+
+    keras_tcm.choose_threshold(embeddings, labels, far=0.001, verbose=False)
 
 
 @functools.lru_cache(1)

@@ -3,7 +3,8 @@
 Draws classes from populations whose classes differ in how close they lie to the middle
 of all (centrality) and how wide they are (spread), with 3 to 30 samples each, chooses a
 threshold by several rules, and looks up the true rate of that threshold over new
-classes of the population. NumPy alone.
+classes of the population. NumPy alone, but for queries against a gallery, which the
+Keras backend compares.
 
     python benchmarks/promise_coverage.py --out coverage.json
 
@@ -12,6 +13,9 @@ last columns are for other targets of the same draws.
 """
 
 import argparse
+import dataclasses
+import functools
+import itertools
 import json
 import math
 import pathlib
@@ -21,7 +25,14 @@ import numpy as np
 from scipy import stats
 
 from keras_tcm import datasets
-from keras_tcm.evaluation import STEPS_PER_UNIT, ClassErrors, normalize, to_steps
+from keras_tcm.evaluation import (
+    STEPS_PER_UNIT,
+    ClassErrors,
+    accepted_steps,
+    count_classes,
+    normalize,
+    to_steps,
+)
 from keras_tcm.files import write_text
 from keras_tcm.threshold.promises import kept_for_classes, kept_for_population
 
@@ -36,6 +47,8 @@ TRUTH_CLASSES = 30_000
 # Classes whose own FAR tells the share that keeps the target, and their samples.
 NEW_CLASSES, NEW_SAMPLES = 1000, 10
 BLOCK = 1000
+# The other half of the samples of each class; or one of each, and as many classes more.
+GALLERIES = ("the same classes", "classes besides")
 
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
@@ -198,9 +211,17 @@ def rules(
     }
 
 
-def measure(
-    population: str, num_classes: int, num_draws: int, truth: dict[str, np.ndarray]
-) -> Iterator[dict]:
+@functools.cache
+def truth(population: str) -> dict[str, np.ndarray]:
+    """What is true of new classes: `"far"` and `"near"`, see the functions above."""
+    rng = np.random.default_rng(0)
+    return {
+        "far": true_far(population, rng),
+        "near": new_class_far(population, rng),
+    }
+
+
+def measure(population: str, num_classes: int, num_draws: int) -> Iterator[dict]:
     """Rows of the table for one population and number of classes."""
     found: dict[tuple[float, str], list[tuple[float, float]]] = {}
     for number in range(num_draws):
@@ -213,24 +234,79 @@ def measure(
                 far = exceeding = math.nan
                 if kept.any():
                     step = steps[np.flatnonzero(kept)[-1]]
-                    far = truth["far"][step] / target
+                    far = truth(population)["far"][step] / target
                     places = int(target * NEW_SAMPLES * 10_000)
-                    exceeding = np.mean(truth["near"][:, places] <= step)
+                    exceeding = np.mean(truth(population)["near"][:, places] <= step)
                 found.setdefault((target, rule), []).append((far, exceeding))
     for (target, rule), values in found.items():
         far, exceeding = np.array(values).T
-        answered = ~np.isnan(far)
         broken = exceeding > 0.1 if rule == "keras_tcm, classes" else far > 1.0
-        yield {
-            "population": population,
-            "classes": num_classes,
-            "target": target,
-            "rule": rule,
-            "draws": num_draws,
-            "kept": float(1.0 - np.mean(broken & answered)),
-            "answered": float(answered.mean()),
-            "far": float(far[answered].mean()) if answered.any() else None,
-        }
+        yield summary(target, rule, far, broken)
+
+
+def measure_gallery(
+    population: str, kind: str, num_classes: int, num_draws: int
+) -> Iterator[dict]:
+    """Rows of the table for queries against a gallery of a kind of `GALLERIES`."""
+    is_same = kind == GALLERIES[0]
+    found: dict[tuple[float, str], list[float]] = {}
+    for number in range(num_draws):
+        rng = np.random.default_rng([num_classes, number, 2])
+        sizes = rng.integers(4, 12, num_classes if is_same else 2 * num_classes)
+        x = draw_samples(population, sizes, rng)
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        place = np.arange(len(x)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        if is_same:
+            is_query = place < sizes[labels] // 2
+        else:
+            is_query = (labels < num_classes) & (place > 0)
+        for target in TARGETS:
+            counts = count_classes(
+                x[is_query],
+                labels[is_query],
+                far=target,
+                gallery_embeddings=x[~is_query],
+                gallery_labels=labels[~is_query],
+                verbose=False,
+            )
+            far = counts.far
+            of_queries = dataclasses.replace(far, gallery=None)
+            for rule, kept in (
+                ("empirical", far.rates <= target),
+                ("this gallery", kept_for_population(of_queries, target, CONFIDENCE)),
+                ("keras_tcm", kept_for_population(far, target, CONFIDENCE)),
+            ):
+                true = math.nan
+                if kept.any():
+                    threshold = counts.thresholds[np.flatnonzero(kept)[-1]]
+                    true = truth(population)["far"][accepted_steps(threshold)] / target
+                found.setdefault((target, rule), []).append(true)
+    for (target, rule), values in found.items():
+        yield summary(target, rule, np.array(values))
+
+
+def summary(
+    target: float, rule: str, far: np.ndarray, broken: np.ndarray | None = None
+) -> dict:
+    """The rest of a row.
+
+    Args:
+        target: What was to be kept.
+        rule: By which rule.
+        far: FAR of each draw in units of the target; NaN where there is no answer.
+        broken: Whether each answer breaks the promise. Defaults to `None`: if its FAR
+            is above 1.
+    """
+    answered = ~np.isnan(far)
+    broken = far > 1.0 if broken is None else broken
+    return {
+        "target": target,
+        "rule": rule,
+        "draws": len(far),
+        "kept": float(1.0 - np.mean(broken & answered)),
+        "answered": float(answered.mean()),
+        "far": float(far[answered].mean()) if answered.any() else None,
+    }
 
 
 def real_embeddings(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -286,18 +362,7 @@ def measure_real(name: str, num_classes: int, num_draws: int) -> Iterator[dict]:
                     far = below / len(between) / target
                 found.setdefault((target, rule), []).append(far)
     for (target, rule), values in found.items():
-        far = np.array(values)
-        answered = ~np.isnan(far)
-        yield {
-            "population": name,
-            "classes": num_classes,
-            "target": target,
-            "rule": rule,
-            "draws": num_draws,
-            "kept": float(1.0 - np.mean(far > 1.0)),
-            "answered": float(answered.mean()),
-            "far": float(far[answered].mean()) if answered.any() else None,
-        }
+        yield summary(target, rule, np.array(values))
 
 
 def table(rows: list[dict]) -> str:
@@ -338,46 +403,37 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--classes", type=int, nargs="+", default=[30, 60, 120, 400])
-    parser.add_argument("--populations", nargs="+", default=list(POPULATIONS))
+    parser.add_argument("--populations", nargs="*", default=list(POPULATIONS))
+    parser.add_argument("--galleries", nargs="*", default=["moderate", "uneven"])
     parser.add_argument("--real", nargs="*", default=["glyphs"])
     args = parser.parse_args()
     rows: list[dict] = []
     if args.out.exists():
         rows = json.loads(args.out.read_text(encoding="utf-8"))
 
-    def add(population: str, num_classes: int, measured: Callable) -> None:
-        cell = population, num_classes
-        if any((row["population"], row["classes"]) == cell for row in rows):
-            return
-        rows.extend(measured())
-        write_text(args.out, json.dumps(rows, indent=1))
-        print(f"{population}, {num_classes} classes", flush=True)
-
+    cells: list[tuple[str, int, Callable[[], Iterator[dict]]]] = []
     for population in args.populations:
-        truth: dict[str, np.ndarray] = {}
-        for num_classes in args.classes:
-
-            def simulated(
-                population: str = population,
-                num_classes: int = num_classes,
-                truth: dict[str, np.ndarray] = truth,
-            ) -> Iterator[dict]:
-                if not truth:
-                    rng = np.random.default_rng(0)
-                    truth["far"] = true_far(population, rng)
-                    truth["near"] = new_class_far(population, rng)
-                # Large draws take long, and vary less.
-                draws = args.draws if num_classes < 400 else args.draws // 3
-                return measure(population, num_classes, draws, truth)
-
-            add(population, num_classes, simulated)
-    for name in args.real:
-        for num_classes in (30, 60, 120):
-            add(
-                name,
-                num_classes,
-                lambda name=name, size=num_classes: measure_real(name, size, 200),
+        for size in args.classes:
+            # Large draws take long, and vary less.
+            draws = args.draws if size < 400 else args.draws // 3
+            measured = functools.partial(measure, population, size, draws)
+            cells.append((population, size, measured))
+    for population in args.galleries:
+        for size, kind in itertools.product((60, 200), GALLERIES):
+            measured = functools.partial(
+                measure_gallery, population, kind, size, args.draws
             )
+            cells.append((f"{population}, {kind} in the gallery", size, measured))
+    for name in args.real:
+        for size in (30, 60, 120):
+            measured = functools.partial(measure_real, name, size, 200)
+            cells.append((name, size, measured))
+    known = {(row["population"], row["classes"]) for row in rows}
+    for name, size, measured in cells:
+        if (name, size) not in known:
+            rows.extend({"population": name, "classes": size, **x} for x in measured())
+            write_text(args.out, json.dumps(rows, indent=1))
+            print(f"{name}, {size} classes", flush=True)
     print(table(rows))
 
 

@@ -27,10 +27,17 @@ from keras_tcm.evaluation.criteria import (
 from keras_tcm.evaluation.distances import NUM_STEPS, TIE_STEPS, Histogram
 from keras_tcm.validation import check_choice, check_integer
 
-# Candidates for a threshold: evenly spaced rates up to the target, from a share of it
-# on. The rate that is given away between two of them is below 0.4% of the target.
+# Candidates for a threshold: about evenly spaced rates up to the target, from a share
+# of it on. The rate that is given away between two of them is some 0.4% of the target.
 _NUM_CANDIDATES = 256
 _LEAST_SHARE = 1.0 / 32.0
+# Where the walk knows all classes at cuts this close, in the target, candidates are
+# among those, which saves a second walk.
+_CLOSE = 1.0 / 32.0
+# Such cuts are asked for from a pilot, and that many for a candidate. It may be so
+# wrong about the target.
+_CUTS_PER_CANDIDATE = 2
+_PILOT_ERROR = 1.25
 # The FAR from whose share on the curve is known where none is asked for.
 _USUAL_FAR = 0.01
 # Thresholds of the curve, by negative pairs and by positive pairs.
@@ -95,13 +102,32 @@ class _Candidates(Criteria):
 
     def known_cuts(self, positive: Histogram) -> np.ndarray:
         """What the positive pairs alone determine."""
-        steps = [*self._frr_steps(positive), *self._cuts(np.array(self.at_thresholds))]
-        return np.unique(np.minimum(steps, NUM_STEPS - 1)).astype(np.int64)
+        by_frr = np.array(self._frr_steps(positive), np.int64) + TIE_STEPS
+        return np.union1d(np.minimum(by_frr, NUM_STEPS - 1), self.at_cuts)
 
-    def thresholds(self, positive: Histogram, negative: Histogram) -> Thresholds:
+    def exact_cuts(self, pilot: np.ndarray) -> np.ndarray:
+        """Those that were asked for, and candidates as far as a pilot tells them."""
+        asked = super().exact_cuts(pilot)
+        if self.far is None:
+            return asked
+        number = _CUTS_PER_CANDIDATE * _NUM_CANDIDATES
+        shares = self.far * np.linspace(_LEAST_SHARE, _PILOT_ERROR, number)
+        up_to = np.arange(len(pilot) + 1) / len(pilot)
+        cuts = np.interp(shares, up_to, np.append(0, pilot)).astype(np.int64)
+        return np.union1d(asked, np.minimum(cuts, NUM_STEPS - 2))
+
+    def thresholds(
+        self,
+        positive: Histogram,
+        negative: Histogram,
+        edges: np.ndarray | None = None,
+    ) -> Thresholds:
         """Choose the candidates and the curve from the distances of all pairs."""
         steps = [*self._far_steps(negative), *self._frr_steps(positive)]
         steps.extend(_curve_steps(positive, negative, self.least))
+        if edges is not None and self._is_close(edges, negative):
+            places = np.searchsorted(edges, np.array(steps) + TIE_STEPS, side="right")
+            steps = (edges[places[places > 0] - 1] - TIE_STEPS).tolist()
         crossing, eer = equal_error(positive, negative)
         distinct = sorted({step for step in steps if step >= 0})
         distances = np.array([self.distance_of(step) for step in distinct])
@@ -112,6 +138,15 @@ class _Candidates(Criteria):
         return Thresholds(
             bounds, distances, [], asked, eer, np.append(cuts, self.at_cuts)
         )
+
+    def _is_close(self, edges: np.ndarray, negative: Histogram) -> bool:
+        """Whether there is a cut close below any FAR that is looked at."""
+        if self.far is None:
+            return True
+        rates = negative.share_up_to(edges)
+        near = rates[(rates >= self.least) & (rates <= self.far)]
+        gaps = np.diff(near, prepend=self.least, append=self.far)
+        return bool(gaps.max() <= _CLOSE * self.far)
 
     def _far_steps(self, negative: Histogram) -> list[int]:
         if self.far is None:
@@ -170,7 +205,8 @@ def count_classes(
     Args:
         embeddings: As for `evaluate_embeddings`, like all that is not named here.
         labels: See above.
-        far: Candidates with a FAR up to this are wanted, as dense as 1/256 of it.
+        far: Candidates with a FAR up to this are wanted, 256 of them or more, and from
+            one to the next no more than 1/32 of it.
         frr: Candidates with an FRR up to this are wanted, likewise.
         at_thresholds: Further distances, at which the counts are exact.
         gallery_embeddings: See above, like the rest.

@@ -16,6 +16,21 @@ MIN_CLASSES = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class GalleryErrors:
+    """How many pairs with a gallery sample of each class err: `K` classes.
+
+    Attributes:
+        errors: Wrong pairs of each, shape `(K, T)`.
+        pairs: Pairs of each, shape `(K,)`.
+        places: The place among these of each class of queries, shape `(C,)`.
+    """
+
+    errors: np.ndarray
+    pairs: np.ndarray
+    places: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class ClassErrors:
     """How many pairs of each class err, at each of several thresholds.
 
@@ -38,6 +53,10 @@ class ClassErrors:
     Without any error, the upper limit is that of Clopper and Pearson for as many trials
     as there are classes, or half as many if each pair has two of them.
 
+    Queries and gallery are two samples of classes, and a class may be in both. So a
+    class is left out with its queries and its gallery samples, and the smaller of the
+    two samples has the number of classes.
+
     Attributes:
         errors: Wrong pairs of each class, shape `(C, T)`.
         pairs: Pairs of each class, shape `(C,)`.
@@ -47,6 +66,8 @@ class ClassErrors:
             the other end is in another class of these as often as not.
         num_others: Classes with pairs in all that are not listed: they are taken to
             differ as the others do.
+        gallery: The errors by class of the gallery sample, if `errors` are by class of
+            the query alone. Without, what is known is for this gallery.
 
     Reference:
         - [Fogliato, Patil and Perona, 2024](https://arxiv.org/abs/2306.01198)
@@ -59,11 +80,18 @@ class ClassErrors:
     all_pairs: float
     classes_per_pair: float = 1
     num_others: int = 0
+    gallery: GalleryErrors | None = None
 
     @property
     def num_classes(self) -> int:
         """Number of classes, also of those that are not listed."""
-        return len(self.pairs) + self.num_others
+        number = len(self.pairs) + self.num_others
+        return number if self.gallery is None else min(number, len(self.gallery.pairs))
+
+    @property
+    def num_trials(self) -> float:
+        """How many independent pairs of classes there are."""
+        return max(self.num_classes / self._ends_per_pair, 1.0)
 
     @functools.cached_property
     def rates(self) -> np.ndarray:
@@ -81,24 +109,32 @@ class ClassErrors:
 
     def some(self, places: np.ndarray) -> "ClassErrors":
         """The errors at some of the thresholds."""
+        gallery = self.gallery
+        if gallery is not None:
+            gallery = dataclasses.replace(gallery, errors=gallery.errors[:, places])
         return dataclasses.replace(
-            self, errors=self.errors[:, places], all_errors=self.all_errors[places]
+            self,
+            errors=self.errors[:, places],
+            all_errors=self.all_errors[places],
+            gallery=gallery,
         )
 
     def without_each(self) -> np.ndarray:
-        """The rates without each class, shape `(C, T)`."""
-        return (self.all_errors - self.errors) / (self.all_pairs - self.pairs)[:, None]
+        """The rates without each class, at either end: `(C, T)`, or `(K, T)`."""
+        errors, pairs = self._at_either_end
+        return (self.all_errors - errors) / (self.all_pairs - pairs)[:, None]
 
     @functools.cached_property
     def variances(self) -> np.ndarray:
         """Variances of the rates over classes, shape `(T,)`; infinite below 3."""
         if len(self.pairs) < MIN_CLASSES:
             return np.full(len(self.all_errors), np.inf)
-        variances = (len(self.pairs) - 1) * self.without_each().var(axis=0)
+        without = self.without_each()
+        variances = (len(without) - 1) * without.var(axis=0)
         if self.num_others:
             # Each of the others moves the rate as its pairs do.
-            pairs = self.pairs.astype(np.float64)
-            of_others = self.classes_per_pair * self.all_pairs - pairs.sum()
+            pairs = self._at_either_end[1].astype(np.float64)
+            of_others = self._ends_per_pair * self.all_pairs - pairs.sum()
             squares = of_others**2 / self.num_others
             variances = variances * (1.0 + squares / np.square(pairs).sum())
         return variances
@@ -149,6 +185,21 @@ class ClassErrors:
             spread, scale, out=np.full_like(spread, np.inf), where=scale > 0
         )
 
+    @property
+    def _ends_per_pair(self) -> float:
+        return self.classes_per_pair if self.gallery is None else 2
+
+    @functools.cached_property
+    def _at_either_end(self) -> tuple[np.ndarray, np.ndarray]:
+        """Wrong pairs and pairs with an end in each class."""
+        gallery = self.gallery
+        if gallery is None:
+            return self.errors, self.pairs
+        errors, pairs = gallery.errors.astype(np.float64), gallery.pairs.copy()
+        errors[gallery.places] += self.errors
+        pairs[gallery.places] += self.pairs
+        return errors, pairs
+
     def _quantile(self, confidence: float) -> float:
         # That of one side.
         return student_quantile(2.0 * confidence - 1.0, max(self.num_classes - 1, 1))
@@ -161,8 +212,7 @@ class ClassErrors:
         root = np.sqrt(np.square(1.0 - spread) + 4.0 * spread * rates)
         limits = 2.0 * rates / np.maximum((1.0 - spread) + root, 1e-300)
         limits = np.where(np.isfinite(self.variances), limits, 1.0)
-        trials = max(self.num_classes / self.classes_per_pair, 1.0)
-        without_errors = 1.0 - (1.0 - confidence) ** (1.0 / trials)
+        without_errors = 1.0 - (1.0 - confidence) ** (1.0 / self.num_trials)
         return np.clip(np.where(rates > 0, limits, without_errors), 0.0, 1.0)
 
     def _near_limits(self, rates: np.ndarray, confidence: float) -> np.ndarray:

@@ -37,6 +37,7 @@ def pair_errors(
         all_pairs=counts.num_negative_pairs,
         classes_per_pair=classes_per_pair,
         num_others=counts.num_excluded,
+        gallery=counts.gallery,
     )
     # Without a gallery each positive pair is met from both ends: that cancels out.
     frr = ClassErrors(
@@ -84,8 +85,13 @@ def score_intervals(
     if num_classes < MIN_CLASSES:
         return None
     order = np.argsort(counts.thresholds.cuts[:num_known], kind="stable")
-    curves = [x.without_each()[:, order] for x in (far, frr)]
-    eer = _crossing(curves[0] - curves[1], (curves[0] + curves[1]) / 2.0)
+    accepted, rejected = (x.without_each()[:, order] for x in (far, frr))
+    if far.gallery is not None:
+        # A class of the gallery alone has no positive pair.
+        of_queries = rejected
+        rejected = np.tile(frr.rates[order], (len(accepted), 1))
+        rejected[far.gallery.places] = of_queries
+    eer = _crossing(accepted - rejected, (accepted + rejected) / 2.0)
     # The queries come class by class.
     codes = np.repeat(np.arange(num_classes), counts.class_counts)
     found = np.column_stack([counts.average_precision, counts.hits])

@@ -97,8 +97,29 @@ class Criteria:
             return np.zeros(0, np.int64)
         return self._cuts(np.linspace(*self._bounds(positive), self.num_thresholds))
 
-    def thresholds(self, positive: Histogram, negative: Histogram) -> Thresholds:
-        """Choose the thresholds from the distances of all pairs."""
+    def exact_cuts(self, pilot: np.ndarray) -> np.ndarray:
+        """Cuts at which no class is to be read off a bin.
+
+        Args:
+            pilot: Distances in steps of some negative pairs, increasing.
+        """
+        # At the largest distance every pair is accepted: nothing to count.
+        return self.at_cuts[self.at_cuts < NUM_STEPS - 1]
+
+    def thresholds(
+        self,
+        positive: Histogram,
+        negative: Histogram,
+        edges: np.ndarray | None = None,
+    ) -> Thresholds:
+        """Choose the thresholds from the distances of all pairs.
+
+        Args:
+            positive: The positive pairs.
+            negative: The negative pairs, the nearest of them.
+            edges: Cuts at which the negative pairs of each class are known, for
+                criteria that leave a choice. These do not.
+        """
         bounds = self._bounds(positive, negative)
         calibration = np.linspace(*bounds, self.num_thresholds)
         points = [operating_steps(negative, target) for target in self.far_targets]

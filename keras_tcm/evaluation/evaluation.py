@@ -197,8 +197,9 @@ class Evaluation:
             and each of them once.
         intervals: 95% intervals of `"opis"`, `"eer"`, `"map_at_r"` and `"recall_at_1"`
             (and the other k), for other classes of the same kind: see `ClassErrors`.
-            With a gallery, for other classes of queries against it. `None` below three
-            classes, where pairs were sampled, and where a sample has several classes.
+            With a gallery, FAR and EER are for other classes in it too, the rest for
+            other classes of queries against it. `None` below three classes, where
+            pairs were sampled, and where a sample has several classes.
         groups: One `Group` per group of `groups`, in the order of their labels.
         group_pairs: Which negative pairs are those of a group, `"both_ends"` or
             `"one_end"`; `None` without groups.

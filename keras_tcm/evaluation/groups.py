@@ -150,7 +150,12 @@ class _KnownCuts(Criteria):
         cuts = np.unique(self.at_cuts)
         return cuts[cuts < NUM_STEPS - 1]
 
-    def thresholds(self, positive: Histogram, negative: Histogram) -> Thresholds:
+    def thresholds(
+        self,
+        positive: Histogram,
+        negative: Histogram,
+        edges: np.ndarray | None = None,
+    ) -> Thresholds:
         """The cuts, whatever the pairs."""
         nothing = np.zeros(0)
         return Thresholds(

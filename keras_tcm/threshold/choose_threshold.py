@@ -66,7 +66,7 @@ def choose_threshold(
     not other cameras. With `frr`, the same holds for the FRR of the strictest threshold
     that keeps it; with both, for each of them alone, at the loosest threshold that
     keeps `far`. With a gallery, the promise is for other classes of queries against
-    this gallery.
+    other classes of gallery samples; that for each class is against this gallery.
 
     The limit is that of a score test with the jackknife's variance over classes, which
     takes the standard error to grow with the rate: see

@@ -105,7 +105,8 @@ def classes_needed(errors: ClassErrors, target: float, confidence: float) -> int
         target: The target, in (0, 1).
         confidence: Probability with which it is kept, in (0.5, 1).
     """
-    without_errors = errors.classes_per_pair * math.log(1.0 - confidence)
+    classes_per_trial = errors.num_classes / errors.num_trials
+    without_errors = classes_per_trial * math.log(1.0 - confidence)
     fewest = math.ceil(without_errors / math.log(1.0 - target))
     has_errors = np.isfinite(errors.relative_errors(confidence))
     if not has_errors.any():

@@ -51,6 +51,7 @@ def made_up(backend="jax", slowness=1.0):
             flop = 1.0 * n**2 * dimension
             for what, factor in (
                 ("evaluation", 1.5 * slowness),
+                ("choose_threshold", 1.6 * slowness),
                 ("evaluation without Numba", 4.0),
                 ("products of each pair once", 1.1),
                 ("faiss", 3.0),
@@ -99,11 +100,16 @@ def made_up(backend="jax", slowness=1.0):
                 "TCM / plain": ratio,
                 "both / plain": ratio + 0.05,
                 "both / MultiSimilarity": ratio + 0.5,
+                "AutoTCM / MultiSimilarity": ratio + 1.0,
             },
         )
         for batch, ratio in ((128, 0.55), (1024, 0.6), (4096, 0.5))
     ]
-    step = [one("step", {}, (1.0,)), one("step + TCM", {}, (1.01,))]
+    step = [
+        one("step", {}, (1.0,)),
+        one("step + TCM", {}, (1.01,)),
+        one("step with AutoTCM", {}, (1.03,)),
+    ]
     imports = [one("import keras_tcm after keras", {}, (0.05,))]
     topics = {
         "loss": loss,
@@ -143,11 +149,18 @@ def test_budget_table():
     assert rows["the same"][-1] == "1.10x (bar)"
     name = "TCM, batch 16,384: peak memory"
     assert rows[name][-2:] == ["0.12 GiB (goal)", "0.27 GiB (bar)"]
+    name = "AutoTCM of MultiSimilarity, batch 128 to 4,096"
+    assert rows[name][-1] == "1.60x (misses)"
+    assert rows["ResNet-50 training step with TCM"][-1] == "1.01x (bar)"
+    assert rows["ResNet-50 training step with AutoTCM"][-1] == "1.03x (misses)"
     assert rows["SmoothAP + TCM, batch 1,024"][-1] == "1.10x (bar)"
     # (0.05 + 1.536) / (0.05 + 3.072)
     name = "`evaluate_embeddings`, 20,000 samples"
     assert rows[name][-2] == "0.51x (goal)"
     assert rows["the same without Numba"][-2] == "1.33x (misses)"
+    # (0.05 + 1.638) / (0.05 + 1.536)
+    name = "`choose_threshold`, 20,000 samples, FAR 0.1%"
+    assert rows[name][-2] == "1.06x (bar)"
     name = "`OPIS` in a training step, 8,192 samples"
     assert rows[name][-1] == "2.50% more (bar)"
     assert rows["`import keras_tcm`"][1:] == [
@@ -162,7 +175,7 @@ def test_autodiff_table():
     table = budgets.autodiff_table({"jax": budgets.Run(made_up())})
     first, *others = table.splitlines()[2:]
     row = [cell.strip() for cell in first.strip("|").split("|")]
-    assert row == ["JAX", "128", "0.55x", "0.60x", "1.05x"]
+    assert row == ["JAX", "128", "0.55x", "0.60x", "1.05x", "1.55x"]
     assert len(others) == 2
 
 
@@ -191,14 +204,14 @@ def test_document(tmp_path, monkeypatch):
         for found in made_up(backend, slowness).values():
             found.save(folder)
     docs = tmp_path / "benchmarks.md"
-    docs.write_text(f"before\n{budgets.BEGIN}\nold\n{budgets.END}\nafter\n")
+    docs.write_text(f"before\n{budgets.BEGIN}\nprevious\n{budgets.END}\nafter\n")
     arguments = ["budgets.py", "--results", str(folder), "--docs", str(docs)]
     monkeypatch.setattr(sys, "argv", arguments)
     budgets.main()
     text = docs.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
-    assert "old" not in text
+    assert "previous" not in text
     assert "A processor, 2 cores, 23 GiB" in text
     assert "keras 3.15.1" in text
     assert "smoke runs" not in text

@@ -1,5 +1,7 @@
 """What errors by class tell about other classes, against counts over all pairs."""
 
+import concurrent.futures
+import dataclasses
 import itertools
 import math
 
@@ -10,6 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from keras_tcm.evaluation import ClassErrors, count_classes
+from keras_tcm.evaluation._counting import label_pairs
+from keras_tcm.evaluation._walk import pair_walk
+from keras_tcm.evaluation.class_errors import GalleryErrors
+from keras_tcm.evaluation.distances import accepted_steps, to_steps
 from keras_tcm.relevance import HierarchyLevel, SharedLabel
 
 
@@ -218,16 +224,90 @@ def test_a_gallery_counts_each_pair_for_the_class_of_its_query():
     assert counts.far.classes_per_pair == 1
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_class_is_left_out_of_queries_and_gallery(num_workers, monkeypatch):
+    # Some classes are in both, some in the gallery alone, with one sample each.
+    x, labels = samples(8, num_classes=40, sizes=(4, 7))
+    number = np.arange(len(labels))
+    is_query = (labels < 25) & (number % 2 == 0)
+    is_alone = np.isin(number, np.unique(labels, return_index=True)[1])
+    in_gallery = ((labels < 25) & (number % 2 == 1)) | ((labels >= 25) & is_alone)
+    both = set(labels[is_query]) & set(labels[in_gallery])
+    is_query &= np.isin(labels, sorted(both))
+    pool = None
+    if num_workers:
+        monkeypatch.setattr(pair_walk, "_PART_SIDE", 1)
+        pool = concurrent.futures.ThreadPoolExecutor(num_workers)
+    counts = count_classes(
+        x[is_query],
+        labels[is_query],
+        far=0.2,
+        gallery_embeddings=x[in_gallery],
+        gallery_labels=labels[in_gallery],
+        at_thresholds=(0.5,),
+        block_size=16,
+        client=pool,
+    )
+    place = int(np.searchsorted(counts.thresholds, 0.5))
+    far = counts.far.at(place)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    accepted = 1.0 - unit @ unit.T <= 0.5
+    is_pair = is_query[:, None] & in_gallery & (labels[:, None] != labels)
+    left = []
+    for one in np.unique(labels[in_gallery]):
+        kept = is_pair & (labels != one)[:, None] & (labels != one)
+        left.append(accepted[kept].mean())
+    assert len(left) > len(both) > 15
+    np.testing.assert_allclose(np.sort(far.without_each()[:, 0]), np.sort(left))
+    np.testing.assert_allclose(far.variances[0], (len(left) - 1) * np.var(left))
+    assert far.num_classes == len(both)
+    # More than the queries' classes alone tell: those of the gallery are others too.
+    fixed = dataclasses.replace(far, gallery=None)
+    assert far.upper_limits(0.95)[0] > fixed.upper_limits(0.95)[0]
+
+
+def test_without_errors_a_gallery_has_as_many_trials_as_pairs_of_classes():
+    errors = class_errors([0] * 30, [1000] * 30)
+    gallery = GalleryErrors(np.zeros((40, 1)), np.full(40, 750), np.arange(30))
+    high = dataclasses.replace(errors, gallery=gallery).upper_limits(0.95)[0]
+    assert (1 - high) ** 15 == pytest.approx(0.05)
+
+
 def test_candidates_are_as_dense_as_asked_for():
     x, labels = samples(6, num_classes=60)
     counts = count_classes(x, labels, far=0.05, frr=0.2)
     near = np.sort(counts.far.rates[counts.far.rates <= 0.05])
-    assert np.diff(near).max() <= 0.05 / 256 + 1.5 / counts.far.all_pairs
-    assert near[-1] > 0.05 - 2 / counts.far.all_pairs - 0.05 / 256
+    assert np.diff(near).mean() <= 0.05 / 256
+    assert np.diff(near).max() <= 0.05 / 32
+    assert near[-1] >= 0.05 - 0.05 / 32
     some = np.sort(counts.frr.rates[counts.frr.rates <= 0.2])
     assert np.diff(some).max() <= 0.2 / 256 + 1.5 / counts.num_positive_pairs
     assert (np.diff(counts.far.rates) >= 0).all()
     assert (np.diff(counts.frr.rates) <= 0).all()
+
+
+@pytest.mark.parametrize("target", [0.001, 0.01, 0.1])
+def test_one_walk_counts_the_candidates(target, monkeypatch):
+    x, labels = samples(7, num_classes=300, sizes=(3, 6))
+    walks = []
+    walk = label_pairs.walk_pairs
+    monkeypatch.setattr(
+        label_pairs,
+        "walk_pairs",
+        lambda *args, **options: walks.append(1) or walk(*args, **options),
+    )
+    counts = count_classes(x, labels, far=target, frr=0.2)
+    assert len(walks) == 1
+    # Counts of pairs, not what is read off a bin.
+    assert (counts.far.errors == np.rint(counts.far.errors)).all()
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    steps = to_steps((unit @ unit.T).astype(np.float32))
+    is_negative = labels[:, None] != labels
+    for place in range(0, len(counts.thresholds), 40):
+        cut = accepted_steps(counts.thresholds[place : place + 1])[0]
+        accepted = ((steps <= cut) & is_negative).sum() / 2
+        # Products may round otherwise here.
+        assert abs(accepted - counts.far.all_errors[place]) <= 3
 
 
 def test_samples_of_several_classes_are_refused():

@@ -136,5 +136,6 @@ def test_a_gallery():
     )
     low, high = result.operating_point(0.1).intervals["far"]
     assert low < 0.1 < high
-    # Half of the spread of pairs whose both ends vary.
-    assert high - low < np.diff(RESULT.operating_point(0.1).intervals["far"])[0]
+    # Both ends of a pair vary there too.
+    (without,) = np.diff(RESULT.operating_point(0.1).intervals["far"])
+    assert 0.8 < (high - low) / without < 1.6

@@ -23,6 +23,7 @@ from keras_tcm.evaluation._counting.sampled_pairs import (
 )
 from keras_tcm.evaluation._inputs.pair_space import PairSpace, class_sizes
 from keras_tcm.evaluation._walk.plan import Plan
+from keras_tcm.evaluation.class_errors import GalleryErrors
 from keras_tcm.evaluation.criteria import Criteria, Thresholds
 from keras_tcm.evaluation.distances import Histogram
 from keras_tcm.evaluation.precision import full_precision
@@ -53,6 +54,9 @@ class PairCounts:
         hits: Whether each query with a positive has one among its k nearest, shape
             `(queries, ks)`.
         average_precision: Average precision at R of the same queries.
+        gallery: Negative pairs up to each cut by class of the gallery sample, where
+            `negatives_accepted` has them by class of the query alone, and all are
+            counted; otherwise `None`.
         sampling_error: What sampling the pairs does to the result; `None` without it.
     """
 
@@ -70,6 +74,7 @@ class PairCounts:
     negatives_accepted: np.ndarray
     hits: np.ndarray
     average_precision: np.ndarray
+    gallery: GalleryErrors | None = None
     sampling_error: SamplingError | None = None
 
 
@@ -104,10 +109,10 @@ def _count_by_label(space: PairSpace, plan: Plan, criteria: Criteria) -> PairCou
     positive = positives.histogram()
     ranks = negatives.new_ranks()
     counted = negatives.count_far_enough(criteria, positive, ranks)
-    thresholds = criteria.thresholds(positive, counted.histogram)
+    thresholds = criteria.thresholds(positive, counted.histogram, counted.tally.edges)
     cuts, places = np.unique(thresholds.cuts, return_inverse=True)
     positives_accepted = positives.accepted(cuts)[sizes.eligible]
-    negatives_accepted = negatives.accepted(counted, cuts)
+    negatives_accepted, of_gallery = negatives.accepted(counted, cuts)
     hits, average_precision = retrieval(negatives.ranked, plan, ranks)
     error = None
     if isinstance(negatives, SampledNegatives):
@@ -135,6 +140,13 @@ def _count_by_label(space: PairSpace, plan: Plan, criteria: Criteria) -> PairCou
         negatives_accepted=negatives_accepted[:, places],
         hits=hits,
         average_precision=average_precision,
+        gallery=None
+        if of_gallery is None
+        else GalleryErrors(
+            of_gallery[:, places],
+            sizes.gallery_negatives,
+            sizes.gallery_slots[sizes.eligible],
+        ),
         sampling_error=error,
     )
 

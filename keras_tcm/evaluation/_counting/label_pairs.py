@@ -240,6 +240,21 @@ class Negatives(abc.ABC):
     def count(self, edges: np.ndarray, ranks: NeighborRanks | None) -> CountedNegatives:
         """Count the pairs in bins that end at the edges, and ranks on the way."""
 
+    @abc.abstractmethod
+    def accepted(
+        self, counted: CountedNegatives, cuts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Count the pairs of each class up to each of increasing cuts.
+
+        Args:
+            counted: What `count` returned, up to the cuts.
+            cuts: Distances in steps.
+
+        Returns:
+            Counts of shape `(C, t)` for the eligible classes, and of shape `(K, t)` for
+            the classes of a gallery: `None` without one, or if a sample is counted.
+        """
+
     def count_far_enough(
         self, criteria: Criteria, positive: Histogram, ranks: NeighborRanks | None
     ) -> CountedNegatives:
@@ -252,9 +267,7 @@ class Negatives(abc.ABC):
         """
         pilot = _pilot(self.space)
         shares, cuts = criteria.shares, criteria.known_cuts(positive)
-        # At these no class is to be read off a bin. At the largest distance every
-        # pair is accepted: nothing to count.
-        exact_cuts = criteria.at_cuts[criteria.at_cuts < NUM_STEPS - 1]
+        exact_cuts = criteria.exact_cuts(pilot)
         asked = (*shares, _crossing_share(pilot, positive))
         first = min(_quantile(pilot, 0.5 * min(asked)), NUM_STEPS - 2)
         share = 1.25 * max(asked) + 0.002
@@ -303,8 +316,7 @@ class AllNegatives(Negatives):
         share = np.searchsorted(pilot, last, side="right") / len(pilot)
         variance = 4.0 * 0.25 * share * np.mean(1.0 / self.num_per_class)
         num_bins = np.clip(variance / _MAX_ERROR**2, *_BINS)
-        num_rows = len(self.num_per_class) + 1
-        row_bytes = self._table_type().itemsize * num_rows
+        row_bytes = self._table_type().itemsize * (len(self._num_per_slot) + 1)
         num_bins = min(int(num_bins), max(_TABLE_BYTES // row_bytes, 16))
         grid = np.linspace(first, last, num_bins).astype(np.int64)
         return np.union1d(grid, np.minimum(cuts, last))
@@ -312,28 +324,27 @@ class AllNegatives(Negatives):
     def count(self, edges: np.ndarray, ranks: NeighborRanks | None) -> CountedNegatives:
         """Count the pairs in bins that end at the edges, and ranks on the way."""
         queries, gallery = self.space.queries, self.space.gallery
-        slots = self.sizes.slots[queries.codes]
+        sizes, num_slots = self.sizes, len(self._num_per_slot)
+        num_queries = len(self.num_per_class)
+        # What is not to be counted has the slot after the last.
+        slots = np.where(sizes.slots < num_queries, sizes.slots, num_slots)
+        slots = slots.astype(np.int32)[queries.codes]
         tally = Tally(
             edges,
             slots,
-            # A pair counts for the class of its gallery sample if that is a query too.
-            None if self.space.has_gallery else slots,
-            len(self.num_per_class),
+            sizes.gallery_slots[gallery.codes] + np.int32(num_queries)
+            if self.space.has_gallery
+            else slots,
+            num_slots,
             self._table_type,
         )
         walk_pairs(queries.vectors, queries.codes, gallery, self.plan, tally, ranks)
         return CountedNegatives(tally, self.num_pairs)
 
-    def accepted(self, counted: CountedNegatives, cuts: np.ndarray) -> np.ndarray:
-        """Count the pairs of each eligible class up to each of increasing cuts.
-
-        Args:
-            counted: What `count` returned, up to the cuts.
-            cuts: Distances in steps.
-
-        Returns:
-            Counts of shape `(C, t)` of `num_per_class` pairs.
-        """
+    def accepted(
+        self, counted: CountedNegatives, cuts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Count the pairs of each class up to each of increasing cuts."""
         tally = counted.tally
         known = np.minimum(cuts, tally.edges[-1])
         accepted, error = tally.accepted(known, self.num_per_class)
@@ -341,11 +352,24 @@ class AllNegatives(Negatives):
             tally = self.count(np.unique(known), ranks=None).tally
             accepted, _ = tally.accepted(known, self.num_per_class)
         # No pair is farther than the largest distance.
-        return np.where(cuts == NUM_STEPS - 1, self.num_per_class[:, None], accepted)
+        accepted = np.where(
+            cuts == NUM_STEPS - 1, self._num_per_slot[:, None], accepted
+        )
+        num_queries = len(self.num_per_class)
+        return accepted[:num_queries], (
+            accepted[num_queries:] if self.space.has_gallery else None
+        )
+
+    @property
+    def _num_per_slot(self) -> np.ndarray:
+        """Pairs of each eligible class, then those of each class of a gallery."""
+        if not self.space.has_gallery:
+            return self.num_per_class
+        return np.concatenate([self.num_per_class, self.sizes.gallery_negatives])
 
     @property
     def _table_type(self) -> type:
-        return count_type(self.num_per_class.max())
+        return count_type(self._num_per_slot.max())
 
 
 def retrieval(

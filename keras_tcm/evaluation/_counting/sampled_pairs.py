@@ -113,9 +113,12 @@ class SampledNegatives(Negatives):
         walk_pairs(rows, codes, queries, self.plan, tally, ranks, row_side=fold_size)
         return CountedNegatives(tally, self.num_pairs)
 
-    def accepted(self, counted: CountedNegatives, cuts: np.ndarray) -> np.ndarray:
+    def accepted(
+        self, counted: CountedNegatives, cuts: np.ndarray
+    ) -> tuple[np.ndarray, None]:
         """Estimate the pairs of each eligible class up to each cut."""
-        return _accepted(counted.table, counted.tally.edges, self.num_per_class, cuts)
+        edges = counted.tally.edges
+        return _accepted(counted.table, edges, self.num_per_class, cuts), None
 
     def shares_without(
         self, fold: int, counted: CountedNegatives, cuts: np.ndarray
@@ -262,7 +265,7 @@ def sampling_error(
     edges = counted.tally.edges
     positives = np.diff(positives_at_edges, axis=1, prepend=0)
     calibration = slice(None, criteria.num_thresholds)
-    whole_far = negatives.accepted(counted, thresholds.cuts[calibration])
+    whole_far, _ = negatives.accepted(counted, thresholds.cuts[calibration])
     whole_far /= negatives.num_per_class[:, None]
     whole_opis, whole_scores = scores(thresholds, whole_far)
 

@@ -204,6 +204,10 @@ class ClassSizes:
         num_negatives: The same for pairs with the other end outside.
         num_negative_pairs: All negative pairs, each counted once.
         num_excluded: Classes with a query that are not eligible.
+        gallery_slots: Index of each class among those with a gallery sample, `K` of
+            them. (Not that of one without.)
+        gallery_negatives: Pairs of each of those with a query of another class, shape
+            `(K,)`.
     """
 
     query_counts: np.ndarray
@@ -213,6 +217,8 @@ class ClassSizes:
     num_negatives: np.ndarray
     num_negative_pairs: int
     num_excluded: int
+    gallery_slots: np.ndarray
+    gallery_negatives: np.ndarray
 
 
 def class_sizes(space: PairSpace) -> ClassSizes:
@@ -230,6 +236,8 @@ def class_sizes(space: PairSpace) -> ClassSizes:
     check_classes(len(eligible), num_classes)
     slots = np.full(len(query_counts), len(eligible), np.int32)
     slots[eligible] = np.arange(len(eligible))
+    is_in_gallery = gallery_counts > 0
+    other_queries = space.queries.size - query_counts
     return ClassSizes(
         query_counts=query_counts,
         eligible=eligible,
@@ -238,6 +246,8 @@ def class_sizes(space: PairSpace) -> ClassSizes:
         num_negatives=(query_counts * others)[eligible],
         num_negative_pairs=int((query_counts * others).sum()) // space.times_met,
         num_excluded=num_classes - len(eligible),
+        gallery_slots=(np.cumsum(is_in_gallery) - 1).astype(np.int32),
+        gallery_negatives=(gallery_counts * other_queries)[is_in_gallery],
     )
 
 

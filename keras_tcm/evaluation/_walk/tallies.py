@@ -122,7 +122,8 @@ class Tally:
 
         Args:
             cuts: Distances in steps up to the last edge, shape `(t,)`.
-            sizes: Pairs of each slot at any distance.
+            sizes: Pairs of each of the first slots at any distance: those for which the
+                error is told.
 
         Returns:
             Counts of the first fold, of shape `(slots, t)`, and their standard error as
@@ -140,7 +141,8 @@ class Tally:
         surplus = up_to[cuts + 1] - up_to[lower + 1] - fraction * inside
         is_even = (np.abs(surplus) <= 6.0 * np.sqrt(inside * spread) + 6.0).all()
 
-        variance = table[:, bins] * spread / np.square(sizes[:, None], dtype=np.float64)
+        told = table[: len(sizes), bins]
+        variance = told * spread / np.square(sizes[:, None], dtype=np.float64)
         error = np.sqrt(variance.mean(axis=0).max()) if is_even else np.inf
         return interpolate(table, self.edges, cuts), float(error)
 
