@@ -45,6 +45,7 @@ class Job:
     noise: float = 0.0
     optimizer: str = "adam"
     policy: str = "float32"
+    trained: bool = False
     arm: str = "none"
     positive_margin: float = 0.0
     negative_margin: float = 0.0
@@ -75,6 +76,7 @@ class Job:
             f"{self.noise:.0%} of the labels wrong": self.noise > 0,
             self.optimizer: self.optimizer != "adam",
             self.policy: self.policy != "float32",
+            "from a trained model": self.trained,
         }
         return ", ".join(word for word, is_different in words.items() if is_different)
 
@@ -93,7 +95,7 @@ class Job:
         """What one compiled loop has in common."""
         return (
             *(self.network, self.loss, self.arm, self.steps, self.batch_size),
-            *(self.samples_per_class, self.optimizer, self.policy),
+            *(self.samples_per_class, self.optimizer, self.policy, self.trained),
             # Shapes rest on them.
             *(self.far_low, self.far_high),
             # The classes of the training are weights of the network.
@@ -137,7 +139,7 @@ def read(path: pathlib.Path) -> Found:
                     **{
                         field.name: field.type(row[field.name])
                         for field in dataclasses.fields(kind)
-                        if row[field.name]
+                        if row.get(field.name)
                     }
                 )
                 for kind in (Job, Result)

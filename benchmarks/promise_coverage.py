@@ -4,7 +4,8 @@ Draws classes from populations whose classes differ in how close they lie to the
 of all (centrality) and how wide they are (spread), with 3 to 30 samples each, chooses a
 threshold by several rules, and looks up the true rate of that threshold over new
 classes of the population. NumPy alone, but for queries against a gallery, which the
-Keras backend compares.
+Keras backend compares, and for models, which are trained (400 steps, some minutes) and
+tried on classes that they have not seen.
 
     python benchmarks/promise_coverage.py --out coverage.json
 
@@ -309,6 +310,7 @@ def summary(
     }
 
 
+@functools.cache
 def real_embeddings(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of a data set of the package, without the mean: embeddings of a kind."""
     # Nothing is trained: all classes are alike.
@@ -322,9 +324,30 @@ def real_embeddings(name: str) -> tuple[np.ndarray, np.ndarray]:
     return normalize(x @ axes[:64].T), labels
 
 
-def measure_real(name: str, num_classes: int, num_draws: int) -> Iterator[dict]:
-    """Rows of the table for random splits of the classes of a data set."""
-    x, labels = real_embeddings(name)
+@functools.cache
+def model_embeddings(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Test classes of a data set, embedded by a model of its training classes."""
+    import keras
+
+    from keras_tcm import AutoTCM, data, losses, models
+
+    (x, y), (x_test, y_test) = datasets.load(name)
+    keras.utils.set_random_seed(0)
+    model = models.embedding_model(models.backbone("resnet_small", x.shape[1:]), 64)
+    model.compile(keras.optimizers.Adam(1e-3), AutoTCM(losses.MultiSimilarity()))
+    sampler = data.ClassBalancedSampler(
+        x, y, classes_per_batch=32, samples_per_class=4, steps_per_epoch=400, seed=0
+    )
+    model.fit(sampler, verbose=0)
+    labels = np.unique(y_test, return_inverse=True)[1]
+    return normalize(model.predict(x_test, batch_size=512, verbose=0)), labels
+
+
+def measure_real(
+    embedded: tuple[np.ndarray, np.ndarray], num_classes: int, num_draws: int
+) -> Iterator[dict]:
+    """Rows of the table for random splits of the classes of real embeddings."""
+    x, labels = embedded
     order = np.argsort(labels, kind="stable")
     # A few samples of each class, evenly spread: the pairs of more say little else.
     x, sizes = x[order], np.bincount(labels)
@@ -406,6 +429,7 @@ def main() -> None:
     parser.add_argument("--populations", nargs="*", default=list(POPULATIONS))
     parser.add_argument("--galleries", nargs="*", default=["moderate", "uneven"])
     parser.add_argument("--real", nargs="*", default=["glyphs"])
+    parser.add_argument("--models", nargs="*", default=["glyphs", "codes"])
     args = parser.parse_args()
     rows: list[dict] = []
     if args.out.exists():
@@ -424,10 +448,18 @@ def main() -> None:
                 measure_gallery, population, kind, size, args.draws
             )
             cells.append((f"{population}, {kind} in the gallery", size, measured))
-    for name in args.real:
-        for size in (30, 60, 120):
-            measured = functools.partial(measure_real, name, size, 200)
-            cells.append((name, size, measured))
+    kinds = (args.real, "", real_embeddings), (args.models, " model", model_embeddings)
+    for names, suffix, embed in kinds:
+        for name, size in itertools.product(names, (30, 60, 120)):
+            cells.append(
+                (
+                    name + suffix,
+                    size,
+                    lambda embed=embed, name=name, size=size: measure_real(
+                        embed(name), size, 200
+                    ),
+                )
+            )
     known = {(row["population"], row["classes"]) for row in rows}
     for name, size, measured in cells:
         if (name, size) not in known:

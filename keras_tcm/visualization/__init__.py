@@ -13,6 +13,7 @@ from keras_tcm.visualization.detection_errors import (
 from keras_tcm.visualization.error_rates import plot_error_rates as plot_error_rates
 from keras_tcm.visualization.neighbors import plot_neighbors as plot_neighbors
 from keras_tcm.visualization.probability import plot_probability as plot_probability
+from keras_tcm.visualization.promises import plot_promises as plot_promises
 from keras_tcm.visualization.reliability import plot_reliability as plot_reliability
 from keras_tcm.visualization.similarities import plot_similarities as plot_similarities
 from keras_tcm.visualization.utility import plot_utility as plot_utility

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_tcm.evaluation import ErrorRates, Evaluation
+from keras_tcm.evaluation import CONFIDENCE, ErrorRates, Evaluation
 from keras_tcm.visualization.palette import foreground, palette
 from keras_tcm.visualization.pyplot import pyplot
 from keras_tcm.visualization.threshold_axis import (
@@ -34,8 +34,9 @@ def plot_error_rates(
 
     Lines are the rates of all pairs; the bands around them hold the middle 50% and 90%
     of the classes at each threshold. The narrower the bands, the better one threshold
-    serves all classes. Dots are the operating points, and a cross is the equal error
-    rate where it lies within the thresholds known. The rates have a logarithmic axis;
+    serves all classes. Dots are the operating points, with intervals for other classes
+    of the same kind, and a cross is the equal error rate where it lies within the
+    thresholds known. The rates have a logarithmic axis;
     what is below it, such as 0, is drawn at its lower end. The calibration range is
     shaded.
 
@@ -124,17 +125,30 @@ def _mark_points(
     """Mark operating points and the equal error rate, as far as they are in reach."""
     last = rates.thresholds[-1]
     points = [
-        (point.threshold, max(rate, bottom))
+        point
         for point in evaluation.operating_points
         if point.resolved and point.threshold <= last
-        for rate in (point.far, point.frr)
     ]
     style: dict[str, Any] = {"linestyle": "none", "color": foreground(), "zorder": 3}
     if points:
-        ax.plot(*np.transpose(points), "o", label="operating points", **style)
+        marked = [(x.threshold, max(y, bottom)) for x in points for y in (x.far, x.frr)]
+        label = "operating points"
+        spans = [
+            (point.threshold, *np.maximum(point.intervals[name], bottom))
+            for point in points
+            if point.intervals is not None
+            for name in ("far", "frr")
+        ]
+        if spans:
+            at, low, high = np.transpose(spans)
+            ax.vlines(at, low, high, color=foreground(), linewidth=1.5, zorder=3)
+            label += f", {CONFIDENCE:.0%} intervals"
+        ax.plot(*np.transpose(marked), "o", label=label, **style)
     # Increasing, as the FAR is and the FRR is not.
     excess = rates.far - rates.frr
     if excess[0] <= 0 <= excess[-1]:
         crossing = np.interp(0, excess, rates.thresholds)
         label = f"EER {evaluation.eer:.2%}"
+        if evaluation.intervals is not None:
+            label += " ({:.2%} to {:.2%})".format(*evaluation.intervals["eer"])
         ax.plot(crossing, max(evaluation.eer, bottom), "X", label=label, ms=9, **style)

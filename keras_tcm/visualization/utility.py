@@ -41,7 +41,8 @@ def plot_utility(
 
     The closer the curves lie together, the better one threshold serves all classes.
     The worst classes, those that epsilon-OPIS compares with the others, are dashed. The
-    calibration range, which OPIS is about, is shaded. The legend stands below the axes,
+    calibration range, which OPIS is about, is shaded; OPIS has its 95% interval for
+    other classes of the same kind beside it. The legend stands below the axes,
     where it hides no class: `layout="constrained"` gives it room in a figure of yours.
 
     Of more than 500 classes, bands show where the middle 50% and 90% of all classes
@@ -116,12 +117,14 @@ def _draw_utility(
         label="mean class",
     )
     mark_threshold(ax, threshold)
+    opis = f"OPIS {evaluation.opis:.5f}"
+    if evaluation.intervals is not None:
+        opis += " ({:.5f} to {:.5f})".format(*evaluation.intervals["opis"])
     ax.set(
         xlim=(low, high),
         ylim=(np.floor(10 * utility.min()) / 10, 1.01),
         ylabel="utility of the class",
-        title=f"OPIS {evaluation.opis:.5f}, "
-        f"{evaluation.epsilon:.0%}-OPIS {evaluation.epsilon_opis:.4f}",
+        title=f"{opis}\n{evaluation.epsilon:.0%}-OPIS {evaluation.epsilon_opis:.4f}",
     )
     label_thresholds(ax, evaluation)
 

@@ -14,9 +14,11 @@ from figures import (
     lines,
     operating_point,
 )
+from matplotlib.collections import LineCollection
 
+from keras_tcm import evaluate_embeddings
 from keras_tcm.evaluation import ErrorRates
-from keras_tcm.visualization import plot_error_rates
+from keras_tcm.visualization import plot_error_rates, plot_utility
 
 THRESHOLDS = np.linspace(0.1, 0.8, 15)
 
@@ -107,6 +109,33 @@ def test_operating_points_and_equal_error_rate():
     # The first is unresolved, and the last beyond the thresholds.
     assert marks.get_xydata().tolist() == [[0.2, 0.009], [0.2, 0.25]]
     np.testing.assert_allclose(drawn["EER 14.00%"].get_xydata(), [[0.45, 0.14]])
+
+
+def test_intervals_stand_beside_what_they_are_of():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(30), 8)
+    x = rng.normal(size=(30, 8))[labels] + 0.5 * rng.normal(size=(240, 8))
+    result = evaluate_embeddings(x, labels, far_targets=(0.02, 0.05))
+    ax = plot_error_rates(result)
+    drawn = [
+        np.array(collection.get_segments())
+        for collection in ax.collections
+        if isinstance(collection, LineCollection)
+    ]
+    bottom = ax.get_ylim()[0]
+    expected = [
+        [(point.threshold, max(limit, bottom)) for limit in point.intervals[name]]
+        for point in result.operating_points
+        for name in ("far", "frr")
+    ]
+    np.testing.assert_allclose(np.concatenate(drawn), expected)
+    low, high = result.intervals["eer"]
+    texts = legend_texts(ax)
+    assert f"EER {result.eer:.2%} ({low:.2%} to {high:.2%})" in texts
+    assert "operating points, 95% intervals" in texts
+    low, high = result.intervals["opis"]
+    title = plot_utility(result).get_title()
+    assert title.startswith(f"OPIS {result.opis:.5f} ({low:.5f} to {high:.5f})")
 
 
 def test_an_equal_error_rate_out_of_reach_is_not_drawn():

@@ -1,5 +1,7 @@
 """The figures of a threshold show what it holds."""
 
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from keras_tcm import choose_threshold
 from keras_tcm.visualization import (
     plot_detection_errors,
     plot_probability,
+    plot_promises,
     plot_reliability,
 )
 
@@ -139,3 +142,72 @@ def test_reliability_is_legible(threshold, style):
     with plt.style.context(style):
         assert_legible(plot_reliability(threshold, *other_samples()).figure)
         plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def check(threshold):
+    return threshold.check(*other_samples())
+
+
+def dots(ax):
+    """Places and rates of all checks, by marker and whether it is filled."""
+    return {
+        (line.get_marker(), line.get_markerfacecolor() != "none"): line.get_xydata()
+        for line in ax.lines
+        if line.get_marker() != "None" and len(line.get_xdata())
+    }
+
+
+def test_promises_show_what_is_kept(check):
+    found = (
+        (0.01, 0.008, (0.006, 0.012)),
+        (0.01, 0.010, (0.006, 0.012)),
+        (0.01, 0.013, (0.009, 0.016)),
+        (0.01, 0.020, (0.015, 0.030)),
+        (0.01, 0.0, (0.0, 0.002)),
+    )
+    checks = [
+        dataclasses.replace(check, far_target=target, far=far, far_interval=interval)
+        for target, far, interval in found
+    ]
+    ax = plot_promises(checks)
+    drawn = dots(ax)
+    # No rate is drawn at 0, which has no place on the axis.
+    np.testing.assert_allclose(drawn["o", True][:, 1], [0.001, 0.008, 0.010])
+    np.testing.assert_allclose(drawn["o", False][:, 1], [0.013])
+    np.testing.assert_allclose(drawn["X", True][:, 1], [0.020])
+    assert legend_texts(ax) == [
+        "at most the promise: 3 of 5",
+        "above, but not the interval: 1 of 5",
+        "above with its interval: 1 of 5",
+        "promise",
+    ]
+    segments = np.array(ax.collections[0].get_segments())[:, :, 1]
+    np.testing.assert_allclose(
+        segments,
+        [(0.001, 0.002), (0.006, 0.012), (0.006, 0.012), (0.009, 0.016), (0.015, 0.03)],
+    )
+    assert ax.get_xlabel() == "FAR promised"
+
+
+def test_promises_of_an_frr(check):
+    ax = plot_promises([dataclasses.replace(check, far_target=None, frr_target=0.5)])
+    assert ax.get_ylabel() == "FRR on other data"
+    ((place, rate),) = dots(ax)["o", True]
+    assert (place, rate) == (0.5, check.frr)
+
+
+def test_checks_that_do_not_fit(check):
+    other = dataclasses.replace(check, far_target=None, frr_target=0.5)
+    with pytest.raises(ValueError, match="`checks` must not be empty"):
+        plot_promises([])
+    with pytest.raises(ValueError, match="`checks` must be of thresholds that all"):
+        plot_promises([check, other])
+    with pytest.raises(TypeError, match="`checks` must be a sequence of what"):
+        plot_promises([0.01])
+
+
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+def test_promises_are_legible(check, style):
+    with plt.style.context(style):
+        assert_legible(plot_promises([check, check]).figure)
