@@ -226,10 +226,11 @@ def test_fit_validate_save_and_go_on(jit, tmp_path):
             keras.ops.convert_to_numpy(own), keras.ops.convert_to_numpy(other)
         )
     assert np.abs(keras.ops.convert_to_numpy(loaded._memory.embeddings)).sum() > 0
-    again = [
-        one.train_on_batch(x[:16], y[:16], return_dict=True)["loss"]
-        for one in (trainer, loaded)
-    ]
+    again = []
+    for one in trainer, loaded:
+        # As later versions of Keras do it themselves.
+        one.reset_metrics()
+        again.append(one.train_on_batch(x[:16], y[:16], return_dict=True)["loss"])
     assert again[0] == pytest.approx(again[1], rel=1e-5)
 
 
