@@ -7,10 +7,10 @@
     python benchmarks/auto_tcm.py report benchmarks/results/auto_tcm_h100.csv
 
 Networks, data sets and recipes are those of `keras-tcm study --preset embedded`. A
-whole training is one compiled loop, with the constants of TCM as numbers that it is
-given, so that one program serves many trainings. Results are rows of a CSV file, in
-which a blank cell means the default of `Job`; trainings that the file holds are not
-repeated. Made for a GPU; on a CPU it takes days.
+whole training is one compiled loop (on a CPU, each step is), with the constants of TCM
+as numbers that it is given, so that one program serves many trainings. Results are rows
+of a CSV file, in which a blank cell means the default of `Job`; trainings that the file
+holds are not repeated. Made for a GPU; on a CPU a training takes a minute or so.
 """
 
 import argparse
@@ -311,7 +311,7 @@ def train_models(jobs: Sequence[Job]) -> list[tuple[Job, tuple[np.ndarray, float
     optimizer = model.optimizer
 
     @functools.partial(jax.jit, static_argnums=0)
-    def train(job: Job, state: Any, x: Any, y: Any, places: Any, numbers: Any) -> Any:
+    def steps(job: Job, state: Any, x: Any, y: Any, places: Any, numbers: Any) -> Any:
         loss = make_loss(job, numbers)
 
         def step(state: Any, here: Any) -> tuple[Any, None]:
@@ -327,15 +327,21 @@ def train_models(jobs: Sequence[Job]) -> list[tuple[Job, tuple[np.ndarray, float
             trainable, memory = optimizer.stateless_apply(memory, slopes, trainable)
             return (trainable, others, memory), None
 
+        if places.ndim == 1:
+            return step(state, places)[0]
         return jax.lax.scan(step, state, places)[0]
+
+    def train(job: Job, state: Any, x: Any, y: Any, places: Any, numbers: Any) -> Any:
+        # On a CPU, XLA computes the convolutions of a loop many times more slowly.
+        is_cpu = jax.default_backend() == "cpu"
+        for some in places if is_cpu else [places]:
+            state = steps(job, state, x, y, some, numbers)
+        return state
 
     @jax.jit
     def embed(state: Any, x: Any) -> Any:
-        def block(x: Any) -> Any:
-            outputs, _ = model.stateless_call(*state[:2], x.astype("float32"))
-            return outputs[:, :EMBEDDING_DIM].astype("float32")
-
-        return jax.lax.map(block, x.reshape(num_blocks, BLOCK, *x.shape[1:]))
+        outputs, _ = model.stateless_call(*state[:2], x.astype("float32"))
+        return outputs[:, :EMBEDDING_DIM].astype("float32")
 
     @functools.cache
     def start(seed: int) -> Any:
@@ -368,14 +374,13 @@ def train_models(jobs: Sequence[Job]) -> list[tuple[Job, tuple[np.ndarray, float
         state = start(job.seed)
         if job.trained:
             before = dataclasses.replace(job, seed=job.seed + FIRST_SEED)
-            rows = jnp.asarray(batches(before, y))
-            state = train(jobs[0].plain, state, *samples, rows, numbers)
+            state = train(jobs[0].plain, state, *samples, batches(before, y), numbers)
             # What is trained anew has an optimizer of its own.
             state = *state[:2], start(job.seed)[2]
-        rows = jnp.asarray(batches(job, y))
-        state = train(jobs[0], state, *samples, rows, numbers)
-        embeddings = embed(state, padded(x_new, BLOCK * num_blocks))
-        embeddings = np.asarray(embeddings).reshape(-1, EMBEDDING_DIM)[: len(x_new)]
+        state = train(jobs[0], state, *samples, batches(job, y), numbers)
+        blocks = np.split(padded(x_new, BLOCK * num_blocks), num_blocks)
+        embeddings = np.concatenate([embed(state, block) for block in blocks])
+        embeddings = embeddings[: len(x_new)]
         trained.append((job, (embeddings, time.perf_counter() - begin)))
     return trained
 

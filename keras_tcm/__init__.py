@@ -26,6 +26,7 @@ from keras_tcm.evaluation import evaluate_embeddings as evaluate_embeddings
 from keras_tcm.losses.auto_tcm import AutoTCM as AutoTCM
 from keras_tcm.losses.tcm import TCM as TCM
 from keras_tcm.metrics.opis import OPIS as OPIS
+from keras_tcm.threshold import Matcher as Matcher
 from keras_tcm.threshold import Threshold as Threshold
 from keras_tcm.threshold import choose_threshold as choose_threshold
 

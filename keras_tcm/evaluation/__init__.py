@@ -10,6 +10,8 @@ from keras_tcm.evaluation._counting.single_measures import recall_at_k as recall
 from keras_tcm.evaluation._inputs.pair_space import check_relevance as check_relevance
 from keras_tcm.evaluation._inputs.samples import check_embeddings as check_embeddings
 from keras_tcm.evaluation._inputs.samples import normalize as normalize
+from keras_tcm.evaluation._inputs.samples import to_tensor as to_tensor
+from keras_tcm.evaluation._walk.pair_walk import similarities as similarities
 from keras_tcm.evaluation.class_counts import ClassCounts as ClassCounts
 from keras_tcm.evaluation.class_counts import count_classes as count_classes
 from keras_tcm.evaluation.class_errors import ClassErrors as ClassErrors
@@ -48,4 +50,5 @@ from keras_tcm.evaluation.inequity import (
 )
 from keras_tcm.evaluation.inequity import max_to_min as max_to_min
 from keras_tcm.evaluation.inequity import mean_of_worst as mean_of_worst
+from keras_tcm.evaluation.precision import full_precision as full_precision
 from keras_tcm.validation import UndefinedError as UndefinedError

@@ -71,8 +71,7 @@ class Threshold:
         num_excluded_classes: Classes without.
         num_positive_pairs: Positive pairs.
         num_negative_pairs: Negative pairs.
-        has_gallery: Whether it was chosen on pairs of a query and a gallery sample. It
-            then holds for other classes of queries against that gallery.
+        has_gallery: Whether it was chosen on pairs of a query and a gallery sample.
         dimension: Length of the embeddings.
         data_digest: Digest of the unit vectors and their classes.
         model_fingerprint: Digest of the model's weights, or `None`.
@@ -200,8 +199,7 @@ class Threshold:
                 "`b` must be one embedding, or as many as `a`, "
                 f"{len(first)}. Received: {len(second)}"
             )
-        products = np.einsum("...d,...d->...", first, second)
-        steps = to_steps(np.atleast_1d(products))
+        steps = to_steps(np.atleast_1d(pair_similarities(first, second)))
         return steps[0] if is_one and is_other else steps
 
     def _unit(self, name: str, x: Any) -> tuple[np.ndarray, bool]:
@@ -465,6 +463,11 @@ class Threshold:
                 "`values` must be what `Threshold.to_dict` returns. Received: values "
                 f"of other forms ({error!r})"
             ) from error
+
+
+def pair_similarities(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Products of unit vectors, pair by pair, the same whoever asks; float64."""
+    return np.einsum("...d,...d->...", first, second, dtype=np.float64)
 
 
 def _read(known: dict[str, Any]) -> dict[str, Any]:
