@@ -90,7 +90,7 @@ notebooks: $(VENV)/.stamp ## Run the notebooks and keep their outputs: a quarter
 
 .PHONY: bench
 bench: $(VENV)/.stamp ## Measure speed and memory: an hour or two; writes docs/benchmarks.md
-	@set -e; for topic in loss autodiff evaluation metric training_step import sampled allocator; do \
+	@set -e; for topic in loss autodiff evaluation matcher metric training_step import sampled allocator; do \
 		$(BIN)/python benchmarks/bench_$$topic.py; \
 	done
 	$(BIN)/python benchmarks/budgets.py

@@ -35,7 +35,7 @@ def measure(is_quick: bool) -> Iterator[Measurement]:
     """Yield all measurements."""
     sizes = [400] if is_quick else [5000, 10000, 20000, 40000, 60000]
     memory_sizes = [400] if is_quick else [5000, 20000, 60000]
-    core_type = _faster_core_type()
+    core_type = faster_core_type()
     environment = {} if core_type == "own" else {"OPENBLAS_CORETYPE": core_type}
     with harness.Worker(environment) as worker:
         for dimension in DIMENSIONS:
@@ -88,7 +88,7 @@ def against_faiss(
         yield Measurement(what, {"n": size, "d": dimension}, seconds, flop)
 
 
-def _faster_core_type() -> str:
+def faster_core_type() -> str:
     """The processor type for OpenBLAS with which faiss is faster."""
     seconds = {}
     for core_type in "own", "SkylakeX":

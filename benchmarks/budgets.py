@@ -244,6 +244,16 @@ BUDGETS = (
         goal=1.0,
     ),
     Budget(
+        "`Matcher.match`, 1,000 queries in 100,000",
+        "faiss, range search",
+        lambda run: _ratio(
+            run.seconds("matcher", "match", n=100000),
+            run.seconds("matcher", "range_search", n=100000),
+        ),
+        bar=1.2,
+        goal=1.0,
+    ),
+    Budget(
         "`evaluate_embeddings`, 60,000 samples: peak memory",
         "its inputs",
         lambda run: run.gibibytes("evaluation", "evaluation memory", n=60000, d=512),

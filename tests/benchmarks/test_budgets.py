@@ -110,6 +110,10 @@ def made_up(backend="jax", slowness=1.0):
         one("step + TCM", {}, (1.01,)),
         one("step with AutoTCM", {}, (1.03,)),
     ]
+    matcher = [
+        one("match", {"n": 100000}, (0.55,)),
+        one("range_search", {"n": 100000}, (0.5,)),
+    ]
     imports = [one("import keras_tcm after keras", {}, (0.05,))]
     topics = {
         "loss": loss,
@@ -118,6 +122,7 @@ def made_up(backend="jax", slowness=1.0):
         "metric": metric,
         "sampled": sampled,
         "training_step": step,
+        "matcher": matcher,
         "import": imports,
     }
     return {topic: results(topic, backend, found) for topic, found in topics.items()}
@@ -161,6 +166,8 @@ def test_budget_table():
     # (0.05 + 1.638) / (0.05 + 1.536)
     name = "`choose_threshold`, 20,000 samples, FAR 0.1%"
     assert rows[name][-2] == "1.06x (bar)"
+    name = "`Matcher.match`, 1,000 queries in 100,000"
+    assert rows[name][-1] == "1.10x (bar)"
     name = "`OPIS` in a training step, 8,192 samples"
     assert rows[name][-1] == "2.50% more (bar)"
     assert rows["`import keras_tcm`"][1:] == [
