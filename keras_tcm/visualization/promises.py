@@ -115,9 +115,15 @@ def plot_promises(
     ax.set_xticks(targets, [f"{100 * target:g}%" for target in targets], minor=False)
     ax.set_xticks([], minor=True)
     ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
-    ax.yaxis.set_minor_formatter(lambda value, _: "")
+    ax.yaxis.set_minor_formatter(lambda value, _: _minor_label(value))
     ax.legend(framealpha=0.9, fontsize="small")
     return ax
+
+
+def _minor_label(value: float) -> str:
+    """Name 2, 3 and 5 of each power of ten, which may be all that there is."""
+    digit = round(value / 10.0 ** np.floor(np.log10(value)))
+    return f"{100 * value:.2g}%" if digit in (2, 3, 5) else ""
 
 
 def _kinds(found: np.ndarray) -> tuple[np.ndarray, ...]:

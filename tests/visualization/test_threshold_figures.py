@@ -188,6 +188,9 @@ def test_promises_show_what_is_kept(check):
         [(0.001, 0.002), (0.006, 0.012), (0.006, 0.012), (0.009, 0.016), (0.015, 0.03)],
     )
     assert ax.get_xlabel() == "FAR promised"
+    ax.figure.canvas.draw()
+    shown = {label.get_text() for label in ax.get_yticklabels(which="both")}
+    assert {"0.5%", "1%", "2%"} <= shown
 
 
 def test_promises_of_an_frr(check):
