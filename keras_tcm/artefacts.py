@@ -30,7 +30,7 @@ def load(path: str | os.PathLike[str], kind: str, from_dict: Callable[[Any], T])
     """
     try:
         return from_dict(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"`path` must be a file that `{kind}.save` wrote. "
             f"Received: path={os.fspath(path)!r}, where {error}"

@@ -1,46 +1,31 @@
 """A gallery with a threshold in it: which of the enrolled is this, and how surely?"""
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_tcm import artefacts
 from keras_tcm.evaluation import (
     STEPS_PER_UNIT,
     accepted_steps,
     check_embeddings,
     from_cosine,
-    full_precision,
     normalize,
-    similarities,
     to_cosine,
-    to_steps,
-    to_tensor,
 )
-from keras_tcm.files import replacing
-from keras_tcm.labels import check_labels
-from keras_tcm.threshold.threshold import Threshold, pair_similarities
+from keras_tcm.threshold.gallery import Gallery, Index
+from keras_tcm.threshold.gallery_files import SavedGallery
+from keras_tcm.threshold.threshold import Threshold
 from keras_tcm.validation import check_integer, check_number
 
-_HEADER = {"format": "keras_tcm.Matcher", "version": 1}
-_FIELDS = ("threshold", "ids", "vectors")
-_INDEX_FILE = "matcher.json"
-# Rows that are compared at a time, of the queries and of the gallery: 64 MiB.
-_QUERY_ROWS = 1024
-_GALLERY_ROWS = 16384
-# Pairs that are looked at again in float64 at a time.
-_PAIRS = 16384
-# Steps that a float32 product may be wrong by, and some to spare.
-_MARGIN = 4.0
-# Few shapes: JAX compiles a product for each.
-_LEAST_ROWS = 256
+# A model must not be asked by two threads at once: on JAX, Keras takes its weights away
+# while it predicts.
+_PREDICTING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +60,8 @@ class Matcher:
 
     All of the gallery is compared, in float32 on the Keras backend. Several threads may
     `match` while one adds or removes: each sees the gallery as it was at some moment
-    between the start of its call and the end.
+    between the start of its call and the end. A model embeds for one thread at a time,
+    and an index searches for one.
 
     Args:
         threshold: What `choose_threshold` returned.
@@ -84,8 +70,8 @@ class Matcher:
             model, it must be of this one. Defaults to `None`.
         index: An empty index of faiss for inner products that has `range_search`, such
             as `faiss.IndexFlatIP(dimension)` or a trained `IndexIVFFlat`, in place of
-            the comparison on the backend; what it does not find is not matched.
-            Defaults to `None`.
+            the comparison on the backend; what it does not find is not matched. It
+            must not serve anybody else. Defaults to `None`.
 
     Attributes:
         threshold: See above.
@@ -122,8 +108,8 @@ class Matcher:
             threshold.check_model(model)
         self.threshold = threshold
         self._model = model
-        self._index = None if index is None else _Index(index, threshold.dimension)
-        self._gallery = _Gallery.empty(threshold.dimension)
+        self._index = None if index is None else Index(index, threshold.dimension)
+        self._gallery = Gallery.empty(threshold.dimension)
         # Held by who changes the gallery, never by who reads it.
         self._lock = threading.RLock()
 
@@ -133,7 +119,7 @@ class Matcher:
 
     def __contains__(self, one: Hashable) -> bool:
         with self._lock:
-            return one in self._gallery.places
+            return _id(one) in self._gallery.places
 
     @property
     def ids(self) -> list[Hashable]:
@@ -156,9 +142,15 @@ class Matcher:
             ValueError: If an id is there already, or twice; or if the embeddings have
                 another dimension than those of the threshold, or are not finite.
         """
+        names = _ids(ids)
         vectors = self._vectors("samples", samples)
-        known = check_labels("ids", ids, len(vectors))
-        names = known.tolist() if isinstance(known, np.ndarray) else known
+        if len(names) != len(vectors):
+            raise ValueError(
+                f"`ids` must have one id for each sample, {len(vectors)}. "
+                f"Received: {len(names)} ids"
+            )
+        if not names:
+            return
         with self._lock:
             gallery = self._gallery
             seen: set[Hashable] = set()
@@ -185,8 +177,7 @@ class Matcher:
             KeyError: If an id is not in the gallery.
             ValueError: If an id is there twice.
         """
-        known = check_labels("ids", ids, len(ids))
-        names = known.tolist() if isinstance(known, np.ndarray) else known
+        names = _ids(ids)
         with self._lock:
             gallery = self._gallery
             missing = [name for name in names if name not in gallery.places]
@@ -236,24 +227,22 @@ class Matcher:
         queries = self._vectors("samples", samples)
         value, distance = self.threshold.value, self.threshold.distance
         cut = int(accepted_steps(to_cosine(value, distance)))
-        # What rounding may do to a product.
-        least = np.float32(1.0 - (cut + _MARGIN) / STEPS_PER_UNIT)
+        if not len(queries):
+            return []
         if self._index is None:
             gallery = self._gallery
-            found = [
-                _exactly(queries, gallery, cut, *pairs)
-                for pairs in gallery.near(queries, least)
-            ]
+            found = gallery.near(queries, cut)
         else:
             # An index cannot be read while it is written.
             with self._lock:
                 gallery = self._gallery
-                pairs = self._index.near(queries, gallery, least)
-            found = [_exactly(queries, gallery, cut, *pairs)]
-        rows, places, products = map(np.concatenate, zip(_NOTHING, *found, strict=True))
-        order = np.lexsort((places, -products, rows))
-        rows, places, products = rows[order], places[order], products[order]
-        steps = to_steps(products)
+                found = [self._index.near(queries, cut, gallery)]
+        none = np.zeros(0, np.int64)
+        rows, places, steps = map(
+            np.concatenate, zip((none, none, none), *found, strict=True)
+        )
+        order = np.lexsort((places, steps, rows))
+        rows, places, steps = rows[order], places[order], steps[order]
         distances = from_cosine(steps / STEPS_PER_UNIT, distance)
         if prior is None:
             prior = 1.0 / (gallery.size + 1.0) if gallery.size else 0.5
@@ -266,16 +255,20 @@ class Matcher:
             matches.append(
                 Matches(
                     tuple(ids[place] for place in places[first:last].tolist()),
-                    distances[first:last],
-                    probabilities[first:last],
+                    # Not a view, which would keep those of all queries.
+                    distances[first:last].copy(),
+                    probabilities[first:last].copy(),
                 )
             )
         return matches
 
     def _vectors(self, name: str, samples: Any) -> np.ndarray:
-        """Unit vectors of shape `(n, d)`."""
+        """Unit vectors of shape `(n, d)`; there may be none."""
+        if hasattr(samples, "__len__") and len(samples) == 0:
+            return np.zeros((0, self.threshold.dimension), np.float32)
         if self._model is not None:
-            samples = self._model.predict(samples, verbose=0)
+            with _PREDICTING:
+                samples = self._model.predict(samples, verbose=0)
         rows = np.asarray(check_embeddings(name, samples)[:])
         self.threshold._check_dimension(name, rows.shape[1])
         return normalize(rows)
@@ -293,22 +286,13 @@ class Matcher:
 
         Raises:
             OSError: If it cannot be written.
-            TypeError: If an id is not a string, a number, a boolean or a tuple of such.
+            TypeError: If an id is not a string, a finite number, a boolean or a tuple
+                of such.
         """
-        folder = pathlib.Path(path)
         gallery = self._gallery
-        vectors = gallery.vectors[: gallery.size]
-        ids = [_to_json(one) for one in gallery.ids[: gallery.size]]
-        folder.mkdir(exist_ok=True)
-        name = f"vectors-{_digest(vectors)}.npy"
-        with replacing(folder / name) as partial, partial.open("wb") as file:
-            np.save(file, vectors, allow_pickle=False)
-        values = {"threshold": self.threshold.to_dict(), "ids": ids, "vectors": name}
-        # From here on it is the new one.
-        artefacts.save(folder / _INDEX_FILE, {**_HEADER, **values})
-        for old in folder.glob("vectors-*"):
-            if old.name != name:
-                old.unlink(missing_ok=True)
+        ids = gallery.ids[: gallery.size]
+        saved = SavedGallery(self.threshold, ids, gallery.vectors[: gallery.size])
+        saved.save(pathlib.Path(path))
 
     @classmethod
     def load(
@@ -326,205 +310,32 @@ class Matcher:
             ValueError: If the folder does not hold a matcher, its vectors are not those
                 that were saved, or the model is another.
         """
-        folder = pathlib.Path(path)
-
-        def read(values: Any) -> "Matcher":
-            known = artefacts.check_fields(
-                values, "Matcher", _HEADER, _FIELDS, "save the gallery anew"
-            )
-            threshold = Threshold.from_dict(known["threshold"])
-            name, ids = known["vectors"], [_from_json(one) for one in known["ids"]]
-            if pathlib.PurePath(name).name != name:
-                raise ValueError(
-                    f"`vectors` must name a file in it. Received: {name!r}"
-                )
-            with (folder / name).open("rb") as file:
-                vectors = np.lib.format.read_array(file, allow_pickle=False)
-            shape = len(ids), threshold.dimension
-            if vectors.shape != shape or f"vectors-{_digest(vectors)}.npy" != name:
-                raise ValueError(
-                    f"{name} must hold the vectors that were saved, of shape {shape}. "
-                    f"Received: shape {vectors.shape}, or other values"
-                )
-            matcher = cls(threshold, model=model, index=index)
-            if ids:
-                if matcher._index is not None:
-                    matcher._index.add(vectors)
-                matcher._gallery = matcher._gallery.with_more(ids, vectors)
-            return matcher
-
-        return artefacts.load(folder / _INDEX_FILE, "Matcher", read)
+        saved = SavedGallery.load(pathlib.Path(path))
+        matcher = cls(saved.threshold, model=model, index=index)
+        if saved.ids:
+            if matcher._index is not None:
+                matcher._index.add(saved.vectors)
+            matcher._gallery = matcher._gallery.with_more(saved.ids, saved.vectors)
+        return matcher
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Gallery:
-    """What is enrolled at a moment.
-
-    Later ones share the lists and arrays, and only append to them.
-
-    Attributes:
-        ids: At least `size` ids.
-        places: Place of each id, of later ones too; for who holds the lock.
-        vectors: At least `size` unit vectors, and room for more.
-        size: How many there are.
-        tensors: Backend tensors of blocks of the vectors, and how many rows of each
-            were filled when it was made.
-    """
-
-    ids: list[Hashable]
-    places: dict[Hashable, int]
-    vectors: np.ndarray
-    size: int
-    tensors: dict[int, tuple[int, Any]]
-
-    @classmethod
-    def empty(cls, dimension: int) -> "_Gallery":
-        return cls([], {}, np.zeros((_LEAST_ROWS, dimension), np.float32), 0, {})
-
-    @property
-    def block_rows(self) -> int:
-        return min(len(self.vectors), _GALLERY_ROWS)
-
-    def with_more(self, ids: list[Hashable], vectors: np.ndarray) -> "_Gallery":
-        """The same with more: to be called once, as it appends to what is shared."""
-        size = self.size + len(ids)
-        rows, tensors = self.vectors, self.tensors
-        if size > len(rows):
-            capacity = _LEAST_ROWS
-            while capacity < size:
-                capacity *= 2
-            rows = np.zeros((capacity, rows.shape[1]), np.float32)
-            rows[: self.size] = self.vectors[: self.size]
-            if min(capacity, _GALLERY_ROWS) != self.block_rows:
-                tensors = {}
-        rows[self.size : size] = vectors
-        self.places.update(zip(ids, range(self.size, size), strict=True))
-        self.ids.extend(ids)
-        return _Gallery(self.ids, self.places, rows, size, tensors)
-
-    def some(self, places: np.ndarray) -> "_Gallery":
-        """Some of it, in lists and arrays of its own."""
-        ids = [self.ids[place] for place in places.tolist()]
-        empty = _Gallery.empty(self.vectors.shape[1])
-        return empty.with_more(ids, self.vectors[places])
-
-    def near(
-        self, queries: np.ndarray, least: np.float32
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Find the pairs from a similarity on: queries and places."""
-        num_rows = _LEAST_ROWS
-        while num_rows < min(len(queries), _QUERY_ROWS):
-            num_rows *= 2
-        with full_precision():
-            for first in range(0, len(queries), num_rows):
-                some = queries[first : first + num_rows]
-                rows = to_tensor(some, num_rows)
-                for start in range(0, self.size, self.block_rows):
-                    num_columns = min(self.size - start, self.block_rows)
-                    products = similarities(rows, self._tensor(start, num_columns))
-                    products = products[: len(some), :num_columns]
-                    near, columns = np.nonzero(products >= least)
-                    yield near + first, columns + start
-
-    def _tensor(self, start: int, num_rows: int) -> Any:
-        filled, tensor = self.tensors.get(start, (0, None))
-        if filled < num_rows:
-            block = self.vectors[start : start + self.block_rows]
-            # A copy, which what is added meanwhile does not change half.
-            tensor = to_tensor(block[:num_rows].copy(), self.block_rows)
-            self.tensors[start] = num_rows, tensor
-        return tensor
+def _ids(ids: Any) -> list[Hashable]:
+    """Ids as a list, those of arrays and tensors as Python has them."""
+    if keras.ops.is_tensor(ids):
+        ids = keras.ops.convert_to_numpy(ids)
+    if isinstance(ids, np.ndarray) and ids.ndim != 1:
+        raise ValueError(f"`ids` must have shape (n,). Received: shape {ids.shape}")
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence | np.ndarray):
+        raise TypeError(f"`ids` must be an array or a sequence. Received: ids={ids!r}")
+    return [_id(one) for one in ids]
 
 
-class _Index:
-    """An index of faiss for inner products.
-
-    Args:
-        index: The index, empty.
-        dimension: Of the embeddings.
-    """
-
-    def __init__(self, index: Any, dimension: int) -> None:
-        for name in ("d", "ntotal", "metric_type", "add", "reset", "range_search"):
-            if not hasattr(index, name):
-                raise TypeError(
-                    "`index` must be an index of faiss that has `range_search`. "
-                    f"Received: index={index!r}, without `{name}`"
-                )
-        # 0 is faiss.METRIC_INNER_PRODUCT.
-        found = index.d, index.ntotal, index.metric_type
-        if found != (dimension, 0, 0):
-            raise ValueError(
-                f"`index` must be empty and for inner products of dimension {dimension}"
-                ". Received: an index of dimension {}, with {} vectors, of metric type "
-                "{}".format(*found)
-            )
-        self._index = index
-
-    def add(self, vectors: np.ndarray) -> None:
-        self._index.add(vectors)
-
-    def replace(self, vectors: np.ndarray) -> None:
-        self._index.reset()
-        if len(vectors):
-            self._index.add(vectors)
-
-    def near(
-        self, queries: np.ndarray, gallery: _Gallery, least: np.float32
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Find the pairs from a similarity on: queries and places."""
-        if not gallery.size:
-            return _NOTHING[:2]
-        ends, _, places = self._index.range_search(queries, float(least))
-        rows = np.repeat(np.arange(len(queries)), np.diff(ends.astype(np.int64)))
-        return rows, places
-
-
-# Queries, places and products of no pairs.
-_NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float64)
-
-
-def _exactly(
-    queries: np.ndarray,
-    gallery: _Gallery,
-    cut: int,
-    rows: np.ndarray,
-    places: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of pairs that may match, those that do, and their products.
-
-    Whatever found them: neither what matches nor the order may depend on that.
-    """
-    products = np.empty(len(rows))
-    for start in range(0, len(rows), _PAIRS):
-        some = slice(start, start + _PAIRS)
-        products[some] = pair_similarities(
-            queries[rows[some]], gallery.vectors[places[some]]
+def _id(one: Any) -> Hashable:
+    if isinstance(one, np.generic):
+        one = one.item()
+    if not isinstance(one, Hashable) or one is None or one != one:
+        raise ValueError(
+            "`ids` must be hashable, and equal to themselves: not None, NaN or a list. "
+            f"Received: {one!r} in it"
         )
-    is_match = to_steps(products) <= cut
-    return rows[is_match], places[is_match], products[is_match]
-
-
-def _digest(vectors: np.ndarray) -> str:
-    rows = np.ascontiguousarray(vectors, np.float32)
-    return hashlib.blake2b(rows.tobytes(), digest_size=8).hexdigest()
-
-
-def _to_json(one: Hashable) -> Any:
-    """An id as JSON has it: a tuple becomes a list."""
-    if isinstance(one, tuple):
-        return [_to_json(part) for part in one]
-    if one is None or isinstance(one, bool | int | float | str):
-        return one
-    raise TypeError(
-        "`ids` must be strings, numbers, booleans or tuples of such to be saved. "
-        f"Received: {one!r} in the gallery"
-    )
-
-
-def _from_json(one: Any) -> Hashable:
-    if isinstance(one, list):
-        return tuple(_from_json(part) for part in one)
-    if isinstance(one, dict):
-        raise ValueError(f"ids must be numbers, texts or lists. Received: {one!r}")
     return one

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_tcm import artefacts
 from keras_tcm.evaluation import (
+    DISTANCES,
     STEPS_PER_UNIT,
     accepted_steps,
     check_embeddings,
@@ -33,7 +34,7 @@ from keras_tcm.threshold.distance_sketch import (
 from keras_tcm.threshold.fingerprints import Canaries, fingerprint
 from keras_tcm.threshold.promises import BROKEN, HOLDS, UNKNOWN, verdict
 from keras_tcm.threshold.score_calibration import ScoreCalibration
-from keras_tcm.validation import check_number
+from keras_tcm.validation import check_choice, check_integer, check_number
 
 # Of what `to_dict` returns: another number where its fields, or their meaning, change.
 _HEADER = {"format": "keras_tcm.Threshold", "version": 1}
@@ -479,6 +480,9 @@ def _read(known: dict[str, Any]) -> dict[str, Any]:
             known[name] = _pair(known[name])
         elif name.startswith("per_class_"):
             known[name] = {float(key): x for key, x in known[name].items()}
+    check_number("value", known["value"], 0, 2)
+    check_choice("distance", known["distance"], DISTANCES)
+    check_integer("dimension", known["dimension"], 1)
     known["calibration"] = ScoreCalibration.from_dict(known["calibration"])
     known["sketch"] = DistanceSketch.from_dict(known["sketch"])
     known["canaries"] = Canaries.from_dict(known["canaries"])

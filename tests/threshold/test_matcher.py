@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import keras_tcm
 from keras_tcm import Matcher, choose_threshold
 from keras_tcm.evaluation import normalize
-from keras_tcm.threshold import matcher as matcher_module
+from keras_tcm.threshold import gallery
 
 DIMENSION = 8
 
@@ -89,9 +89,13 @@ def test_matches_are_those_of_a_double_loop(new_matcher, threshold):
 
 
 def test_blocks_change_nothing(new_matcher, monkeypatch):
-    for name, rows in (("_QUERY_ROWS", 32), ("_GALLERY_ROWS", 64), ("_LEAST_ROWS", 16)):
-        monkeypatch.setattr(matcher_module, name, rows)
-    monkeypatch.setattr(matcher_module, "_PAIRS", 7)
+    for name, rows in (
+        ("QUERY_ROWS", 32),
+        ("GALLERY_ROWS", 64),
+        ("LEAST_ROWS", 16),
+        ("CHECKED_PAIRS", 7),
+    ):
+        monkeypatch.setattr(gallery, name, rows)
     matcher = new_matcher()
     # Bit by bit, so that blocks are half full in between.
     for first in range(0, len(OTHERS), 50):
@@ -104,7 +108,8 @@ def test_blocks_change_nothing(new_matcher, monkeypatch):
 
 def test_equal_embeddings_match_in_the_order_in_which_they_came(new_matcher):
     matcher = new_matcher()
-    matcher.add(["c", "a", "b"], np.repeat(X[:1], 3, axis=0) * [[1.0], [2.0], [0.5]])
+    # Rounding makes other unit vectors of multiples.
+    matcher.add(["c", "a", "b"], np.repeat(X[:1], 3, axis=0) * [[1.3], [7.7], [0.5]])
     (found,) = matcher.match(X[:1])
     assert found.ids == ("c", "a", "b")
     matcher.remove(["c"])
@@ -186,6 +191,36 @@ def test_embeddings_of_other_kinds(kind):
     assert all(len(found) for found in matcher.match(made))
 
 
+def test_none_to_add_and_none_to_match(new_matcher):
+    matcher = new_matcher()
+    matcher.add([], np.zeros((0, DIMENSION)))
+    assert matcher.match(np.zeros((0, DIMENSION))) == matcher.match([]) == []
+    matcher.add(["a"], X[:1])
+    matcher.remove([])
+    assert len(matcher) == 1
+
+
+def test_ids_of_arrays_and_tensors():
+    matcher = Matcher(THRESHOLD)
+    matcher.add(np.array([1.5, 2.0]), X[:2])
+    matcher.add(keras.ops.convert_to_tensor(np.array([7, 8])), X[2:4])
+    matcher.add([np.int64(9), 2.5, "a"], X[4:7])
+    assert matcher.ids == [1.5, 2.0, 7, 8, 9, 2.5, "a"]
+    assert {type(one) for one in matcher.ids} == {float, int, str}
+    assert np.int64(7) in matcher
+    matcher.remove([2.5])
+    matcher.remove(np.array([7, 8]))
+    assert matcher.ids == [1.5, 2.0, 9, "a"]
+
+
+def test_an_index_serves_one_matcher():
+    index = pytest.importorskip("faiss").IndexFlatIP(DIMENSION)
+    first, second = Matcher(THRESHOLD, index=index), Matcher(THRESHOLD, index=index)
+    first.add(["a"], X[:1])
+    with pytest.raises(RuntimeError, match="`index` must be this matcher's alone"):
+        second.match(X[:1])
+
+
 class TestModel:
     def make(self):
         keras.utils.set_random_seed(0)
@@ -210,6 +245,19 @@ class TestModel:
         ):
             assert one.ids == other.ids
 
+    def test_threads_share_a_model(self):
+        model = self.make()
+        threshold, inputs = self.threshold(model)
+        matcher = Matcher(threshold, model=model)
+        matcher.add(range(20), inputs[:20])
+        expected = [found.ids for found in matcher.match(inputs[:20])]
+
+        def match(_):
+            return [found.ids for found in matcher.match(inputs[:20])]
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(match, range(12))) == [expected] * 12
+
     def test_another_model_is_refused(self, tmp_path):
         model = self.make()
         threshold, _ = self.threshold(model)
@@ -231,8 +279,13 @@ class TestBadInput:
             matcher.add(["ida", "ada"], X[:2])
         with pytest.raises(ValueError, match=r"`ids` must be new.*'ida', which is twi"):
             matcher.add(["ida", "ida"], X[:2])
-        with pytest.raises(ValueError, match="one label per sample, 2"):
+        with pytest.raises(ValueError, match="`ids` must have one id for each sample"):
             matcher.add(["ida"], X[:2])
+        for one in (None, float("nan"), ["a"], np.datetime64("NaT")):
+            with pytest.raises(ValueError, match="`ids` must be hashable"):
+                matcher.add([one], X[:1])
+        with pytest.raises(ValueError, match=r"`ids` must have shape \(n,\)"):
+            matcher.add(np.ones((1, 1)), X[:1])
         with pytest.raises(TypeError, match="`ids` must be"):
             matcher.add("ada", X[:3])
         with pytest.raises(KeyError, match=r"`ids` must be in the gallery.*'ida'"):
@@ -274,6 +327,10 @@ class TestBadInput:
         for index in (faiss.IndexFlatIP(5), faiss.IndexFlatL2(DIMENSION), filled):
             with pytest.raises(ValueError, match="`index` must be empty and for inner"):
                 Matcher(THRESHOLD, index=index)
+
+
+def _named(folder):
+    return json.loads((folder / "matcher.json").read_text())["vectors"]
 
 
 IDS = ["ada", 2, 3.5, True, ("ada", 2), (("a", 1), "b"), "é\n"]
@@ -318,10 +375,11 @@ class TestFiles:
         assert [type(one) for one in loaded.ids] == [type(one) for one in IDS]
         assert ("ada", 2) in loaded
 
-    def test_ids_that_json_does_not_have(self, tmp_path):
+    @pytest.mark.parametrize("one", [frozenset("ab"), ("a", float("inf"))])
+    def test_ids_that_json_does_not_have(self, tmp_path, one):
         matcher = Matcher(THRESHOLD)
-        matcher.add([frozenset("ab")], X[:1])
-        with pytest.raises(TypeError, match="`ids` must be strings, numbers, boole"):
+        matcher.add([one], X[:1])
+        with pytest.raises(TypeError, match="`ids` must be strings, finite numbers"):
             matcher.save(tmp_path / "matcher")
         assert not (tmp_path / "matcher").exists()
 
@@ -350,9 +408,15 @@ class TestFiles:
             ({"format": "other"}, "format='keras_tcm.Matcher'"),
             ({"version": 2}, "version 1"),
             ({"ids": [1, 2]}, r"shape \(2, 8\)"),
-            ({"ids": [{}] * 10}, "ids must be"),
-            ({"vectors": "../vectors.npy"}, "name a file in it"),
+            ({"ids": [{}] * 10}, "ids must be texts"),
+            ({"ids": [0] * 10}, "ids must be different"),
+            ({"ids": "abcdefghij"}, "ids must be a list"),
+            ({"vectors": "../vectors.npy"}, "vectors must be a file"),
+            ({"vectors": None}, "vectors must be a file"),
             ({"threshold": {}}, r"Threshold.to_dict"),
+            ({"threshold": {**THRESHOLD.to_dict(), "value": None}}, "other forms"),
+            ({"threshold": {**THRESHOLD.to_dict(), "value": 2.5}}, "`value` must be"),
+            ({"threshold": {**THRESHOLD.to_dict(), "distance": "l1"}}, "`distance`"),
         ):
             self.changed(folder, **values)
             with pytest.raises(ValueError, match=message):
@@ -363,6 +427,8 @@ class TestFiles:
             lambda data: data[:-1] + b"\0",
             lambda data: b"",
             lambda data: b"PK\x03\x04" + data,
+            # More than there is memory for.
+            lambda data: data.replace(b"(10, 8)", b"(9" + b"0" * 9 + b", 8)"),
         ):
             whole = vectors.read_bytes()
             vectors.write_bytes(damage(whole))
@@ -379,26 +445,30 @@ class TestFiles:
     def test_nothing_is_unpickled(self, tmp_path):
         folder, vectors = self.saved(tmp_path)
         np.save(vectors, np.array([print, 1], object), allow_pickle=True)
-        with pytest.raises(ValueError, match="allow_pickle"):
+        with pytest.raises(ValueError, match="must hold float32 vectors"):
+            Matcher.load(folder)
+        (folder / "matcher.json").write_text("[" * 100_000)
+        with pytest.raises(ValueError, match="`path` must be a file that `Matcher"):
             Matcher.load(folder)
 
     @pytest.mark.parametrize("place", ["vectors", "index"])
     def test_a_save_that_is_killed_leaves_the_old_one(self, tmp_path, place):
         folder, _ = self.saved(tmp_path)
         stop = {
-            "vectors": "m.np.save = die",
-            "index": "m.artefacts.save = die",
+            "vectors": "files.np.lib.format.write_array = die",
+            "index": "files.artefacts.save = die",
         }[place]
         program = f"""
 import os, sys
 import numpy as np
-from keras_tcm.threshold import matcher as m
+from keras_tcm import Matcher
+from keras_tcm.threshold import gallery_files as files
 def die(file, *args, **options):
     if hasattr(file, "write"):
         file.write(b"half")
         file.flush()
     os._exit(9)
-matcher = m.Matcher.load({str(folder)!r})
+matcher = Matcher.load({str(folder)!r})
 matcher.remove([0, 1])
 {stop}
 matcher.save({str(folder)!r})
@@ -407,10 +477,47 @@ matcher.save({str(folder)!r})
         assert done.returncode == 9
         left = Matcher.load(folder)
         assert left.ids == list(range(10))
-        # What it has left behind is cleared away.
-        assert len(list(folder.iterdir())) > 2
+        # What it has left is cleared away when nobody can be writing it any more.
+        (orphan,) = set(folder.glob("vectors-*")) - set(folder.glob(_named(folder)))
         left.save(folder)
-        assert len(list(folder.iterdir())) == 2
+        assert orphan.exists()
+        os.utime(orphan, (0, 0))
+        (folder / "vectors-of-mine.npy").touch()
+        os.utime(folder / "vectors-of-mine.npy", (0, 0))
+        left.save(folder)
+        assert not orphan.exists()
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"matcher.json", "vectors-of-mine.npy", _named(folder)}
+
+    def test_several_save_while_others_read(self, tmp_path):
+        """Readers get one of them, whole."""
+        folder = tmp_path / "matcher"
+        matchers = []
+        for number in range(3):
+            matcher = Matcher(THRESHOLD)
+            matcher.add(range(10 * number + 5), X[: 10 * number + 5])
+            matchers.append(matcher)
+        matchers[0].save(folder)
+        stop = threading.Event()
+
+        def read():
+            sizes = set()
+            while not stop.is_set():
+                sizes.add(len(Matcher.load(folder)))
+            return sizes
+
+        def write(matcher):
+            for _ in range(15):
+                matcher.save(folder)
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            readers = [pool.submit(read) for _ in range(2)]
+            try:
+                list(pool.map(write, matchers))
+            finally:
+                stop.set()
+            assert set.union(*(reader.result() for reader in readers)) <= {5, 15, 25}
+        assert len(Matcher.load(folder)) in (5, 15, 25)
 
 
 @pytest.mark.parametrize("has_index", [False, True])

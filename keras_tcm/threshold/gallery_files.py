@@ -1,0 +1,177 @@
+"""The folder in which a matcher is kept."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import re
+import time
+import uuid
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+from keras_tcm import artefacts
+from keras_tcm.files import replacing
+from keras_tcm.threshold.threshold import Threshold
+
+_HEADER = {"format": "keras_tcm.Matcher", "version": 1}
+_FIELDS = ("threshold", "ids", "vectors")
+# Says which of the files of vectors counts.
+_INDEX = "matcher.json"
+# What is written has a name of its own, so that nobody ever writes what others read.
+_VECTORS = re.compile(r"vectors-([0-9a-f]{16})-[0-9a-f]{16}\.npy")
+_PARTIAL = re.compile(
+    rf"(?:{_VECTORS.pattern}|{re.escape(_INDEX)})\.[0-9a-f]{{32}}\.part"
+)
+# What a save that was killed has left is as old as that when it is cleared away.
+_SECONDS_OF_A_SAVE = 3600.0
+# Times that a folder is read where it is saved anew meanwhile.
+_TRIALS = 10
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SavedGallery:
+    """What a folder holds.
+
+    Attributes:
+        threshold: The threshold.
+        ids: The ids.
+        vectors: The unit vector of each, float32.
+    """
+
+    threshold: Threshold
+    ids: list[Hashable]
+    vectors: np.ndarray
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Write it: whole, or not at all."""
+        ids = [_to_json(one) for one in self.ids]
+        folder.mkdir(exist_ok=True)
+        name = f"vectors-{_digest(self.vectors)}-{uuid.uuid4().hex[:16]}.npy"
+        with replacing(folder / name) as partial, partial.open("wb") as file:
+            np.lib.format.write_array(file, self.vectors, allow_pickle=False)
+        replaced = _named_vectors(folder)
+        values = {"threshold": self.threshold.to_dict(), "ids": ids, "vectors": name}
+        # From here on it is the new one.
+        artefacts.save(folder / _INDEX, {**_HEADER, **values})
+        _clear(folder, name, replaced)
+
+    @classmethod
+    def load(cls, folder: pathlib.Path) -> "SavedGallery":
+        """Read a folder.
+
+        Raises:
+            OSError: If a file cannot be read.
+            ValueError: If the folder holds something else.
+        """
+
+        def read(values: Any) -> "SavedGallery":
+            known = artefacts.check_fields(
+                values, "Matcher", _HEADER, _FIELDS, "save the gallery anew"
+            )
+            threshold = Threshold.from_dict(known["threshold"])
+            ids = _read_ids(known["ids"])
+            name = known["vectors"]
+            if not isinstance(name, str) or not _VECTORS.fullmatch(name):
+                raise ValueError(f"vectors must be a file of them. Received: {name!r}")
+            shape = len(ids), threshold.dimension
+            return cls(threshold, ids, _read_vectors(folder / name, shape))
+
+        for _ in range(_TRIALS - 1):
+            try:
+                return artefacts.load(folder / _INDEX, "Matcher", read)
+            except FileNotFoundError:
+                # Saved anew between the two files, unless there is no index.
+                if not (folder / _INDEX).exists():
+                    raise
+        return artefacts.load(folder / _INDEX, "Matcher", read)
+
+
+def _read_ids(values: Any) -> list[Hashable]:
+    if not isinstance(values, list):
+        raise ValueError(f"ids must be a list. Received: {values!r:.100}")
+    ids = [_from_json(one) for one in values]
+    if len(set(ids)) < len(ids):
+        raise ValueError(
+            f"ids must be different. Received: {len(ids)} ids, of which "
+            f"{len(set(ids))} are different"
+        )
+    return ids
+
+
+def _read_vectors(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:
+    """Read vectors, of which nothing is held before the shape is known."""
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        found = np.lib.format.read_array_header_1_0(file)
+        if found != (shape, False, np.dtype(np.float32)):
+            raise ValueError(
+                f"{path.name} must hold float32 vectors of shape {shape}. "
+                f"Received: {found[2]} of shape {found[0]}"
+            )
+        data = file.read()
+    size = 4 * math.prod(shape)
+    match = _VECTORS.fullmatch(path.name)
+    assert match is not None
+    vectors = np.frombuffer(data[:size], np.float32)
+    if len(data) != size or _digest(vectors) != match[1]:
+        raise ValueError(
+            f"{path.name} must hold the vectors that were saved. Received: others, or "
+            "some of them"
+        )
+    return vectors.reshape(shape)
+
+
+def _named_vectors(folder: pathlib.Path) -> str | None:
+    """Name of the file of vectors that counts, if there is one."""
+    try:
+        name = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["vectors"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # Nothing, or something else, which the new index replaces.
+        return None
+    return name if isinstance(name, str) and _VECTORS.fullmatch(name) else None
+
+
+def _clear(folder: pathlib.Path, name: str, replaced: str | None) -> None:
+    """Delete what has been replaced, and what saves that were killed have left."""
+    if replaced is not None:
+        (folder / replaced).unlink(missing_ok=True)
+    latest = time.time() - _SECONDS_OF_A_SAVE
+    counts = {name, _named_vectors(folder)}
+    for path in folder.iterdir():
+        is_ours = _VECTORS.fullmatch(path.name) or _PARTIAL.fullmatch(path.name)
+        if is_ours and path.name not in counts:
+            # Another save may clear it away meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < latest:
+                    path.unlink()
+
+
+def _digest(vectors: np.ndarray) -> str:
+    rows = np.ascontiguousarray(vectors, np.float32)
+    return hashlib.blake2b(rows.tobytes(), digest_size=8).hexdigest()
+
+
+def _to_json(one: Hashable) -> Any:
+    """An id as JSON has it: a tuple becomes a list."""
+    if isinstance(one, tuple):
+        return [_to_json(part) for part in one]
+    is_number = isinstance(one, int | float) and math.isfinite(one)
+    if one is None or is_number or isinstance(one, str):
+        return one
+    raise TypeError(
+        "`ids` must be strings, finite numbers, booleans or tuples of such to be "
+        f"saved. Received: {one!r} in the gallery"
+    )
+
+
+def _from_json(one: Any) -> Hashable:
+    if isinstance(one, list):
+        return tuple(_from_json(part) for part in one)
+    if isinstance(one, dict) or (isinstance(one, float) and not math.isfinite(one)):
+        raise ValueError(f"ids must be texts, numbers or lists. Received: {one!r}")
+    return one
