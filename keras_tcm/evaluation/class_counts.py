@@ -28,7 +28,8 @@ from keras_tcm.evaluation.distances import NUM_STEPS, TIE_STEPS, Histogram
 from keras_tcm.validation import check_choice, check_integer
 
 # Candidates for a threshold: about evenly spaced rates up to the target, from a share
-# of it on. The rate that is given away between two of them is some 0.4% of the target.
+# of it on. The rate that is given away between two of them is some 0.4% of the target,
+# and no more than `_CLOSE`.
 _NUM_CANDIDATES = 256
 _LEAST_SHARE = 1.0 / 32.0
 # Where the walk knows all classes at cuts this close, in the target, candidates are
@@ -124,12 +125,15 @@ class _Candidates(Criteria):
     ) -> Thresholds:
         """Choose the candidates and the curve from the distances of all pairs."""
         steps = [*self._far_steps(negative), *self._frr_steps(positive)]
-        steps.extend(_curve_steps(positive, negative, self.least))
-        if edges is not None and self._is_close(edges, negative):
-            places = np.searchsorted(edges, np.array(steps) + TIE_STEPS, side="right")
-            steps = (edges[places[places > 0] - 1] - TIE_STEPS).tolist()
+        curve = _curve_steps(positive, negative, self.least)
+        if edges is not None:
+            # What is beyond the last of them has not been counted.
+            curve = _among(edges, curve)
+            if self._is_close(edges, negative):
+                steps = _among(edges, steps)
+        steps.extend(curve)
         crossing, eer = equal_error(positive, negative)
-        distinct = sorted({step for step in steps if step >= 0})
+        distinct = sorted({step for step in steps if step >= 0}) or [0]
         distances = np.array([self.distance_of(step) for step in distinct])
         asked = np.array(self.at_thresholds)
         cuts = np.minimum(np.array(distinct) + TIE_STEPS, NUM_STEPS - 1)
@@ -161,6 +165,13 @@ class _Candidates(Criteria):
         shares = self.frr * np.arange(_NUM_CANDIDATES + 1) / _NUM_CANDIDATES
         most = positive.size - np.floor(shares * positive.size + 1e-9).astype(np.int64)
         return [positive.order_statistic(index - 1) for index in most.tolist() if index]
+
+
+def _among(edges: np.ndarray, steps: list[int]) -> list[int]:
+    """Distances whose cuts are edges, the next ones down; none below the first."""
+    cuts = np.array(steps, np.int64) + TIE_STEPS
+    places = np.searchsorted(edges, cuts, side="right")
+    return (edges[places[places > 0] - 1] - TIE_STEPS).tolist()
 
 
 def _curve_steps(positive: Histogram, negative: Histogram, least: float) -> list[int]:
@@ -205,8 +216,8 @@ def count_classes(
     Args:
         embeddings: As for `evaluate_embeddings`, like all that is not named here.
         labels: See above.
-        far: Candidates with a FAR up to this are wanted, 256 of them or more, and from
-            one to the next no more than 1/32 of it.
+        far: Candidates with a FAR up to this are wanted: some 256 of them where there
+            are as many pairs, and from one to the next no more than 1/32 of it.
         frr: Candidates with an FRR up to this are wanted, likewise.
         at_thresholds: Further distances, at which the counts are exact.
         gallery_embeddings: See above, like the rest.

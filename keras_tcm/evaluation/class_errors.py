@@ -13,6 +13,8 @@ from keras_tcm.student import student_quantile
 
 # Fewer tell nothing about others: without one of two there is no pair of classes.
 MIN_CLASSES = 3
+# Thresholds that are looked at together.
+_COLUMNS = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,14 +22,17 @@ class GalleryErrors:
     """How many pairs with a gallery sample of each class err: `K` classes.
 
     Attributes:
-        errors: Wrong pairs of each, shape `(K, T)`.
-        pairs: Pairs of each, shape `(K,)`.
+        errors: Wrong pairs of each, shape `(K, T)`. Those of a class of queries that is
+            not listed count for it from either end.
+        pairs: Pairs of each, shape `(K,)`, likewise.
         places: The place among these of each class of queries, shape `(C,)`.
+        num_absent: Classes of queries that are not among these.
     """
 
     errors: np.ndarray
     pairs: np.ndarray
     places: np.ndarray
+    num_absent: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,7 +126,11 @@ class ClassErrors:
 
     def without_each(self) -> np.ndarray:
         """The rates without each class, at either end: `(C, T)`, or `(K, T)`."""
-        errors, pairs = self._at_either_end
+        errors, pairs = self.errors, self.pairs
+        if self.gallery is not None:
+            errors = self.gallery.errors.astype(np.float64)
+            errors[self.gallery.places] += self.errors
+            pairs = self._pairs_at_either_end
         return (self.all_errors - errors) / (self.all_pairs - pairs)[:, None]
 
     @functools.cached_property
@@ -129,13 +138,21 @@ class ClassErrors:
         """Variances of the rates over classes, shape `(T,)`; infinite below 3."""
         if len(self.pairs) < MIN_CLASSES:
             return np.full(len(self.all_errors), np.inf)
-        without = self.without_each()
-        variances = (len(without) - 1) * without.var(axis=0)
-        if self.num_others:
+        places = np.arange(len(self.all_errors))
+        # Some thresholds at a time: there may be many classes in a gallery.
+        variances = np.concatenate(
+            [
+                self.some(places[first : first + _COLUMNS]).without_each().var(axis=0)
+                for first in range(0, len(places), _COLUMNS)
+            ]
+        )
+        variances *= len(self._pairs_at_either_end) - 1
+        absent = self.num_others if self.gallery is None else self.gallery.num_absent
+        if absent:
             # Each of the others moves the rate as its pairs do.
-            pairs = self._at_either_end[1].astype(np.float64)
+            pairs = self._pairs_at_either_end.astype(np.float64)
             of_others = self._ends_per_pair * self.all_pairs - pairs.sum()
-            squares = of_others**2 / self.num_others
+            squares = of_others**2 / absent
             variances = variances * (1.0 + squares / np.square(pairs).sum())
         return variances
 
@@ -190,15 +207,13 @@ class ClassErrors:
         return self.classes_per_pair if self.gallery is None else 2
 
     @functools.cached_property
-    def _at_either_end(self) -> tuple[np.ndarray, np.ndarray]:
-        """Wrong pairs and pairs with an end in each class."""
-        gallery = self.gallery
-        if gallery is None:
-            return self.errors, self.pairs
-        errors, pairs = gallery.errors.astype(np.float64), gallery.pairs.copy()
-        errors[gallery.places] += self.errors
-        pairs[gallery.places] += self.pairs
-        return errors, pairs
+    def _pairs_at_either_end(self) -> np.ndarray:
+        """Pairs with an end in each class."""
+        if self.gallery is None:
+            return self.pairs
+        pairs = self.gallery.pairs.copy()
+        pairs[self.gallery.places] += self.pairs
+        return pairs
 
     def _quantile(self, confidence: float) -> float:
         # That of one side.

@@ -44,7 +44,8 @@ def plot_promises(
     Raises:
         ImportError: If matplotlib is not installed.
         TypeError: If `checks` has something else in it.
-        ValueError: If there are none, or some promise a FAR and others an FRR alone.
+        ValueError: If there are none, some promise a FAR and others an FRR alone, or
+            some promise it for each class.
 
     Example:
 
@@ -64,6 +65,11 @@ def plot_promises(
                 "`checks` must be a sequence of what `Threshold.check` returns. "
                 f"Received: {check!r} in it"
             )
+    if any(check.share_kept is not None for check in checks):
+        raise ValueError(
+            "`checks` must be of thresholds that promise a rate over all pairs. "
+            'Received: some with promise="class", whose verdict is about `share_kept`'
+        )
     has_far = {check.far_target is not None for check in checks}
     if len(has_far) > 1:
         raise ValueError(

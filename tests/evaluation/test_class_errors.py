@@ -266,6 +266,37 @@ def test_a_class_is_left_out_of_queries_and_gallery(num_workers, monkeypatch):
     assert far.upper_limits(0.95)[0] > fixed.upper_limits(0.95)[0]
 
 
+def test_classes_of_queries_without_a_positive_are_left_out_too():
+    # The gallery has the queries, half of whose classes have one sample.
+    x, labels = samples(9, num_classes=60, sizes=(4, 4))
+    is_kept = (labels < 30) | np.isin(
+        np.arange(240), np.unique(labels, return_index=True)[1]
+    )
+    x, labels = x[is_kept], labels[is_kept]
+    others, names = samples(10, num_classes=5)
+    gallery = np.concatenate([x, others]), np.concatenate([labels, names + 100])
+    counts = count_classes(
+        x,
+        labels,
+        far=0.2,
+        gallery_embeddings=gallery[0],
+        gallery_labels=gallery[1],
+        gallery_includes_queries=True,
+        at_thresholds=(0.5,),
+    )
+    far = counts.far.at(int(np.searchsorted(counts.thresholds, 0.5)))
+    unit = [a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, gallery[0])]
+    accepted = 1.0 - unit[0] @ unit[1].T <= 0.5
+    left = []
+    for one in np.unique(gallery[1]):
+        kept = (labels != one)[:, None] & (gallery[1] != one)
+        left.append(accepted[kept & (labels[:, None] != gallery[1])].mean())
+    assert (len(counts.classes), counts.num_excluded, len(left)) == (30, 30, 65)
+    np.testing.assert_allclose(np.sort(far.without_each()[:, 0]), np.sort(left))
+    np.testing.assert_allclose(far.variances[0], 64 * np.var(left))
+    assert far.num_classes == 60
+
+
 def test_without_errors_a_gallery_has_as_many_trials_as_pairs_of_classes():
     errors = class_errors([0] * 30, [1000] * 30)
     gallery = GalleryErrors(np.zeros((40, 1)), np.full(40, 750), np.arange(30))
@@ -308,6 +339,21 @@ def test_one_walk_counts_the_candidates(target, monkeypatch):
         accepted = ((steps <= cut) & is_negative).sum() / 2
         # Products may round otherwise here.
         assert abs(accepted - counts.far.all_errors[place]) <= 3
+
+
+def test_no_threshold_is_beyond_what_was_counted():
+    # All in one place, but for the last bits.
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(60), 4)
+    x = 1.0 + 1e-3 * rng.normal(size=(240, 16))
+    counts = count_classes(x, labels, far=0.1)
+    unit = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    steps = to_steps(unit @ unit.T)[labels[:, None] != labels]
+    for threshold, rate in zip(counts.thresholds, counts.far.rates, strict=True):
+        cut = accepted_steps(np.array([threshold]))[0]
+        # A step more or less, as products are rounded.
+        low, high = (np.mean(steps <= cut + shift) for shift in (-1, 1))
+        assert low - 1e-3 <= rate <= high + 1e-3
 
 
 def test_samples_of_several_classes_are_refused():

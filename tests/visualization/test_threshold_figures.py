@@ -206,6 +206,8 @@ def test_checks_that_do_not_fit(check):
         plot_promises([])
     with pytest.raises(ValueError, match="`checks` must be of thresholds that all"):
         plot_promises([check, other])
+    with pytest.raises(ValueError, match="`checks` must be of thresholds that promis"):
+        plot_promises([dataclasses.replace(check, share_kept=0.8)])
     with pytest.raises(TypeError, match="`checks` must be a sequence of what"):
         plot_promises([0.01])
 

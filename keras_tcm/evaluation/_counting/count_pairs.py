@@ -146,6 +146,7 @@ def _count_by_label(space: PairSpace, plan: Plan, criteria: Criteria) -> PairCou
             of_gallery[:, places],
             sizes.gallery_negatives,
             sizes.gallery_slots[sizes.eligible],
+            sizes.num_absent,
         ),
         sampling_error=error,
     )

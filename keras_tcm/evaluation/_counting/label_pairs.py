@@ -326,15 +326,16 @@ class AllNegatives(Negatives):
         queries, gallery = self.space.queries, self.space.gallery
         sizes, num_slots = self.sizes, len(self._num_per_slot)
         num_queries = len(self.num_per_class)
-        # What is not to be counted has the slot after the last.
-        slots = np.where(sizes.slots < num_queries, sizes.slots, num_slots)
-        slots = slots.astype(np.int32)[queries.codes]
+        row_slots = column_slots = sizes.slots
+        if self.space.has_gallery:
+            column_slots = np.int32(num_queries) + sizes.gallery_slots
+            # The queries of a class that is not eligible count with its gallery
+            # samples; if it has none, theirs is the slot after the last.
+            row_slots = np.where(row_slots < num_queries, row_slots, column_slots)
         tally = Tally(
             edges,
-            slots,
-            sizes.gallery_slots[gallery.codes] + np.int32(num_queries)
-            if self.space.has_gallery
-            else slots,
+            row_slots[queries.codes],
+            column_slots[gallery.codes],
             num_slots,
             self._table_type,
         )

@@ -205,9 +205,10 @@ class ClassSizes:
         num_negative_pairs: All negative pairs, each counted once.
         num_excluded: Classes with a query that are not eligible.
         gallery_slots: Index of each class among those with a gallery sample, `K` of
-            them. (Not that of one without.)
-        gallery_negatives: Pairs of each of those with a query of another class, shape
-            `(K,)`.
+            them, or `K`.
+        gallery_negatives: Pairs of each of those with a query of another class; for one
+            that is not eligible, those of its queries too. Shape `(K,)`.
+        num_absent: Classes with a query and no gallery sample.
     """
 
     query_counts: np.ndarray
@@ -219,6 +220,7 @@ class ClassSizes:
     num_excluded: int
     gallery_slots: np.ndarray
     gallery_negatives: np.ndarray
+    num_absent: int
 
 
 def class_sizes(space: PairSpace) -> ClassSizes:
@@ -237,7 +239,11 @@ def class_sizes(space: PairSpace) -> ClassSizes:
     slots = np.full(len(query_counts), len(eligible), np.int32)
     slots[eligible] = np.arange(len(eligible))
     is_in_gallery = gallery_counts > 0
-    other_queries = space.queries.size - query_counts
+    gallery_slots = np.full(len(query_counts), is_in_gallery.sum(), np.int32)
+    gallery_slots[is_in_gallery] = np.arange(is_in_gallery.sum())
+    of_gallery = gallery_counts * (space.queries.size - query_counts)
+    is_eligible = slots < len(eligible)
+    either = of_gallery + np.where(is_eligible, 0, query_counts * others)
     return ClassSizes(
         query_counts=query_counts,
         eligible=eligible,
@@ -246,8 +252,9 @@ def class_sizes(space: PairSpace) -> ClassSizes:
         num_negatives=(query_counts * others)[eligible],
         num_negative_pairs=int((query_counts * others).sum()) // space.times_met,
         num_excluded=num_classes - len(eligible),
-        gallery_slots=(np.cumsum(is_in_gallery) - 1).astype(np.int32),
-        gallery_negatives=(gallery_counts * other_queries)[is_in_gallery],
+        gallery_slots=gallery_slots,
+        gallery_negatives=either[is_in_gallery],
+        num_absent=int(((query_counts > 0) & ~is_in_gallery).sum()),
     )
 
 
