@@ -10,6 +10,10 @@ import numpy as np
 from keras_tcm.evaluation.distances import RANK_TIE_STEPS, STEPS_PER_UNIT
 
 
+# Rows of a table that are interpolated at a time.
+_INTERPOLATED_ROWS = 4096
+
+
 class Tally:
     """Counts of the nearest negative pairs, in all and by class.
 
@@ -159,9 +163,16 @@ def interpolate(table: np.ndarray, edges: np.ndarray, cuts: np.ndarray) -> np.nd
     bins, fraction = _places(edges, cuts)
     # Whole bins before each of the bins asked for, and those themselves.
     starts = np.unique(np.append(bins, 0))
-    between = np.add.reduceat(table, starts, axis=1, dtype=np.int64)
-    before = np.cumsum(between, axis=1) - between
-    return before[:, np.searchsorted(starts, bins)] + fraction * table[:, bins]
+    places = np.searchsorted(starts, bins)
+    counts = np.empty((len(table), len(cuts)))
+    # Some rows at a time: there may be as many as classes in a large gallery.
+    for first in range(0, len(table), _INTERPOLATED_ROWS):
+        some = table[first : first + _INTERPOLATED_ROWS]
+        between = np.add.reduceat(some, starts, axis=1, dtype=np.int64)
+        before = np.cumsum(between, axis=1) - between
+        found = before[:, places] + fraction * some[:, bins]
+        counts[first : first + len(some)] = found
+    return counts
 
 
 def _places(edges: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
