@@ -9,7 +9,6 @@ import numpy as np
 
 from keras_tcm.evaluation.distances import RANK_TIE_STEPS, STEPS_PER_UNIT
 
-
 # Rows of a table that are interpolated at a time.
 _INTERPOLATED_ROWS = 4096
 
