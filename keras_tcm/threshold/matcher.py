@@ -129,24 +129,24 @@ class Matcher:
 
     # ------------------------------------------------------------------- the gallery
 
-    def add(self, ids: Sequence[Hashable] | np.ndarray, samples: Any) -> None:
+    def add(self, ids: Sequence[Hashable] | np.ndarray, embeddings: Any) -> None:
         """Enrol embeddings, all of them or, if there is an error, none.
 
         Args:
             ids: What to call each, shape `(n,)`: strings, integers, tuples or anything
                 else that is hashable, and each of them once. Several embeddings of one
                 person have an id each, such as `("ada", 1)` and `("ada", 2)`.
-            samples: Embeddings of any norm, shape `(n, d)`; with a model, its inputs.
+            embeddings: Vectors of any norm, shape `(n, d)`; with a model, its inputs.
 
         Raises:
             ValueError: If an id is there already, or twice; or if the embeddings have
                 another dimension than those of the threshold, or are not finite.
         """
         names = _ids(ids)
-        vectors = self._vectors("samples", samples)
+        vectors = self._vectors("embeddings", embeddings)
         if len(names) != len(vectors):
             raise ValueError(
-                f"`ids` must have one id for each sample, {len(vectors)}. "
+                f"`ids` must have one id for each embedding, {len(vectors)}. "
                 f"Received: {len(names)} ids"
             )
         if not names:
@@ -201,12 +201,12 @@ class Matcher:
     # ------------------------------------------------------------------------- search
 
     def match(
-        self, samples: Any, limit: int | None = None, prior: float | None = None
+        self, queries: Any, limit: int | None = None, prior: float | None = None
     ) -> list[Matches]:
         """Find what is within the threshold of each query.
 
         Args:
-            samples: Embeddings of any norm, shape `(n, d)`; with a model, its inputs.
+            queries: Vectors of any norm, shape `(n, d)`; with a model, its inputs.
             limit: How many matches of a query to return, the best. Defaults to `None`:
                 all.
             prior: Share of the pairs of a query and what is in the gallery that are of
@@ -224,19 +224,19 @@ class Matcher:
             limit = check_integer("limit", limit, 1)
         if prior is not None:
             prior = check_number("prior", prior, 0, 1, open_low=True, open_high=True)
-        queries = self._vectors("samples", samples)
+        vectors = self._vectors("queries", queries)
         value, distance = self.threshold.value, self.threshold.distance
         cut = int(accepted_steps(to_cosine(value, distance)))
-        if not len(queries):
+        if not len(vectors):
             return []
         if self._index is None:
             gallery = self._gallery
-            found = gallery.near(queries, cut)
+            found = gallery.near(vectors, cut)
         else:
             # An index cannot be read while it is written.
             with self._lock:
                 gallery = self._gallery
-                found = [self._index.near(queries, cut, gallery)]
+                found = [self._index.near(vectors, cut, gallery)]
         none = np.zeros(0, np.int64)
         rows, places, steps = map(
             np.concatenate, zip((none, none, none), *found, strict=True)
@@ -247,7 +247,7 @@ class Matcher:
         if prior is None:
             prior = 1.0 / (gallery.size + 1.0) if gallery.size else 0.5
         probabilities = self.threshold.probability(distances, prior=prior)
-        ends = np.searchsorted(rows, np.arange(len(queries) + 1))
+        ends = np.searchsorted(rows, np.arange(len(vectors) + 1))
         ids = gallery.ids
         matches = []
         for first, last in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):

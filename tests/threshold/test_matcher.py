@@ -279,7 +279,9 @@ class TestBadInput:
             matcher.add(["ida", "ada"], X[:2])
         with pytest.raises(ValueError, match=r"`ids` must be new.*'ida', which is twi"):
             matcher.add(["ida", "ida"], X[:2])
-        with pytest.raises(ValueError, match="`ids` must have one id for each sample"):
+        with pytest.raises(
+            ValueError, match="`ids` must have one id for each embedding"
+        ):
             matcher.add(["ida"], X[:2])
         for one in (None, float("nan"), ["a"], np.datetime64("NaT")):
             with pytest.raises(ValueError, match="`ids` must be hashable"):
@@ -298,14 +300,17 @@ class TestBadInput:
 
     def test_embeddings(self):
         matcher = Matcher(THRESHOLD)
-        for call in (lambda x: matcher.add([1, 2], x), matcher.match):
+        for name, call in (
+            ("embeddings", lambda x: matcher.add([1, 2], x)),
+            ("queries", matcher.match),
+        ):
             with pytest.raises(
-                ValueError, match=r"`samples` must have the dimension.*8"
+                ValueError, match=rf"`{name}` must have the dimension.*8"
             ):
                 call(np.ones((2, 5)))
-            with pytest.raises(ValueError, match="`samples` must be finite"):
+            with pytest.raises(ValueError, match=f"`{name}` must be finite"):
                 call(np.full((2, DIMENSION), np.nan))
-            with pytest.raises(ValueError, match="`samples` must have shape"):
+            with pytest.raises(ValueError, match=f"`{name}` must have shape"):
                 call(np.ones(DIMENSION))
         assert len(matcher) == 0
 
