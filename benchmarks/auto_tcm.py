@@ -4,7 +4,7 @@
     KERAS_BACKEND=jax python benchmarks/auto_tcm.py comparison
     KERAS_BACKEND=jax python benchmarks/auto_tcm.py losses
     KERAS_BACKEND=jax python benchmarks/auto_tcm.py robustness
-    python benchmarks/auto_tcm.py report benchmarks/results/auto_tcm_h100.csv
+    python benchmarks/auto_tcm.py report benchmarks/results/auto_tcm_*.csv
 
 Networks, data sets and recipes are those of `keras-tcm study --preset embedded`. A
 whole training is one compiled loop (on a CPU, each step is), with the constants of TCM

@@ -6,6 +6,8 @@ the two nearest neighbours alone by faiss and against the bare matrix products;
 
     python benchmarks/bench_evaluation.py --backend jax
 
+`SIZES=20000,60000` in the environment chooses other numbers of samples.
+
 The OpenBLAS inside faiss takes some processors for an old type and is several times
 slower for it. So faiss runs as it is or with OPENBLAS_CORETYPE=SkylakeX, whichever is
 faster, in a process of its own.
@@ -33,8 +35,9 @@ MAX_WITHOUT_NUMBA = 20000
 
 def measure(is_quick: bool) -> Iterator[Measurement]:
     """Yield all measurements."""
-    sizes = [400] if is_quick else [5000, 10000, 20000, 40000, 60000]
-    memory_sizes = [400] if is_quick else [5000, 20000, 60000]
+    asked = os.environ.get("SIZES", "5000,10000,20000,40000,60000")
+    sizes = [400] if is_quick else [int(size) for size in asked.split(",")]
+    memory_sizes = [size for size in sizes if size not in (10000, 40000)]
     core_type = faster_core_type()
     environment = {} if core_type == "own" else {"OPENBLAS_CORETYPE": core_type}
     with harness.Worker(environment) as worker:
