@@ -138,14 +138,11 @@ class ClassErrors:
         """Variances of the rates over classes, shape `(T,)`; infinite below 3."""
         if len(self.pairs) < MIN_CLASSES:
             return np.full(len(self.all_errors), np.inf)
-        places = np.arange(len(self.all_errors))
+        variances = np.empty(len(self.all_errors))
         # Some thresholds at a time: there may be many classes in a gallery.
-        variances = np.concatenate(
-            [
-                self.some(places[first : first + _COLUMNS]).without_each().var(axis=0)
-                for first in range(0, len(places), _COLUMNS)
-            ]
-        )
+        for first in range(0, len(variances), _COLUMNS):
+            places = np.arange(first, min(first + _COLUMNS, len(variances)))
+            variances[places] = self.some(places).without_each().var(axis=0)
         variances *= len(self._pairs_at_either_end) - 1
         absent = self.num_others if self.gallery is None else self.gallery.num_absent
         if absent:

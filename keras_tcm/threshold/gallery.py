@@ -125,8 +125,10 @@ class Gallery:
                 num_columns = min(self.size - start, self.block_rows)
                 products = similarities(rows, self._tensor(start, num_columns))
                 products = products[: len(some), :num_columns]
-                near, columns = np.nonzero(products >= least)
-                yield near + first, columns + start
+                # A sixth of the time of `np.nonzero` in two dimensions.
+                near = np.flatnonzero(products.ravel() >= least)
+                found, columns = np.divmod(near, num_columns)
+                yield found + first, columns + start
 
     def _tensor(self, start: int, num_rows: int) -> Any:
         filled, tensor = self.tensors.get(start, (0, None))

@@ -153,6 +153,11 @@ def test_a_rate_that_one_class_makes_up_has_no_close_limit():
     assert spread.upper_limits(0.95)[0] < 0.01
 
 
+def test_at_no_threshold_there_is_no_interval():
+    errors = class_errors([3, 0, 1], [40] * 3).some(np.zeros(0, int))
+    assert errors.intervals(0.95).shape == (0, 2)
+
+
 def test_two_classes_tell_nothing_of_others():
     errors = class_errors([1, 2], [10, 10])
     assert errors.intervals(0.95).tolist() == [[0.0, 1.0]]
