@@ -141,8 +141,11 @@ def _map_blocks(
 
     @ops.custom_gradient
     def mapped(*vectors: Any) -> Any:
-        anchors, partners = vectors[0], vectors[-1]
         are_same = len(vectors) == 1
+        # The gradient is below: nobody need follow the loops, which TensorFlow would
+        # not compile then.
+        vectors = tuple(map(ops.stop_gradient, vectors))
+        anchors, partners = vectors[0], vectors[-1]
         transposed = ops.transpose(partners)
         anchor_blocks = split(anchors)
         input_blocks = tuple(split(x) for x in inputs)
@@ -161,7 +164,8 @@ def _map_blocks(
         )
 
         def gradient(*args: Any, upstream: Any = None) -> Any:
-            upstream = split(upstream_gradient(args, upstream))
+            upstream = ops.stop_gradient(upstream_gradient(args, upstream))
+            upstream = split(upstream)
             upstream = ops.where(is_anchor, upstream, 0.0)
             # Either the similarities themselves or what they are computed from.
             sources = kept[0] if are_kept else anchor_blocks

@@ -207,6 +207,45 @@ class TestForms:
         assert value == pytest.approx(whole[0], rel=1e-5)
         np.testing.assert_allclose(gradient, whole[1], rtol=1e-4, atol=1e-6)
 
+    # In one matrix, in blocks that are kept, and in blocks that are computed anew.
+    @pytest.mark.parametrize(
+        ("size", "block_size"), [(150, None), (40, 7), (4200, None)]
+    )
+    def test_compiled_in_blocks(self, size, block_size, value_and_grad):
+        if keras.backend.backend() == "torch":
+            pytest.skip("torch runs eagerly: `torch_compiler` tests compile")
+        self.assert_compiled(size, block_size, value_and_grad)
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("torch_compiler")
+    def test_torch_compile(self, value_and_grad):
+        self.assert_compiled(150, None, value_and_grad)
+
+    def assert_compiled(self, size, block_size, value_and_grad):
+        """The compiled loss is the sum with the margins and the weight that it has."""
+        rng = np.random.default_rng(5)
+        x = rng.normal(size=(size, 6)).astype("float32")
+        labels = np.arange(size) % (size // 4)
+        loss = AutoTCM(
+            losses.MultiSimilarity(block_size=block_size), block_size=block_size
+        )
+        compiled = value_and_grad(loss, labels, x, jit=True)
+        # TCM takes part, with a gradient that the base loss alone does not have.
+        base = value_and_grad(losses.MultiSimilarity(), labels, x)
+        assert np.abs(compiled[1] - base[1]).max() > 0.05 * np.abs(base[1]).max()
+        settings = {
+            name: float(keras.ops.convert_to_numpy(value))
+            for name, value in loss.settings(labels, x).items()
+        }
+        tcm = losses.TCM(settings["positive_margin"], settings["negative_margin"])
+        fixed = value_and_grad(
+            losses.MultiSimilarity() + settings["tcm_weight"] * tcm, labels, x
+        )
+        assert compiled[0] == pytest.approx(fixed[0], rel=1e-4)
+        np.testing.assert_allclose(
+            compiled[1], fixed[1], rtol=1e-3, atol=1e-4 * np.abs(fixed[1]).max()
+        )
+
     def test_compiled(self, value_and_grad):
         if keras.backend.backend() == "torch":
             pytest.skip("torch runs eagerly: `torch_compiler` tests compile")

@@ -31,6 +31,8 @@ def pullback(function: Callable[[Any], Any], x: Any, upstream: Any) -> Any:
     return torch.autograd.grad(value, x, upstream)[0]
 
 
+# The compiler frees what one gradient needs: the second could not be had.
+@torch.compiler.disable
 def gradients(
     function: Callable[[Any], tuple[Any, ...]], x: Any
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
