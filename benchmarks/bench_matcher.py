@@ -1,4 +1,4 @@
-"""Time `Matcher.match` against the range search of faiss alone.
+"""Time of `Matcher.match` against the range search of faiss alone, and its memory.
 
     python benchmarks/bench_matcher.py --backend jax
 
@@ -33,6 +33,9 @@ def measure(is_quick: bool) -> Iterator[Measurement]:
     with harness.Worker(environment) as worker:
         for size in [600] if is_quick else [10_000, 100_000]:
             yield from against_faiss(size, worker, is_quick)
+    size = 600 if is_quick else 100_000
+    peak = harness.peak_bytes_over_inputs(_match_steps, size)
+    yield Measurement("match memory", {"n": size}, peak_bytes=peak)
 
 
 def against_faiss(
@@ -107,6 +110,15 @@ def _index(size: int) -> Any:
     index = faiss.IndexFlatIP(DIMENSION)
     index.add(vectors)
     return index
+
+
+def _match_steps(size: int) -> Iterator[None]:
+    matcher, _ = _filled(size)
+    queries = _queries(size, min(NUM_QUERIES, size), 0)
+    # The gallery is on the device from here on.
+    matcher.match(queries[:1])
+    yield
+    matcher.match(queries)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ class Criteria:
             positive: The positive pairs.
             negative: The negative pairs, the nearest of them.
             edges: Cuts at which the negative pairs of each class are known, for
-                criteria that leave a choice. These do not.
+                criteria that leave a choice. These do not. Defaults to `None`: any.
         """
         bounds = self._bounds(positive, negative)
         calibration = np.linspace(*bounds, self.num_thresholds)

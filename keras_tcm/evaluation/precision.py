@@ -62,6 +62,11 @@ def full_precision() -> contextlib.AbstractContextManager:
 
     TensorFlow and PyTorch know one precision for all threads: others, too, compute
     in full precision until the last block is left.
+
+    Example:
+
+    >>> with keras_tcm.evaluation.full_precision():
+    ...     product = keras.ops.matmul(np.ones((2, 3)), np.ones((3, 2)))
     """
     backend = keras.backend.backend()
     if backend == "jax":

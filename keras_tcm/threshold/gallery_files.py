@@ -141,19 +141,18 @@ def _clear(folder: pathlib.Path, name: str, replaced: str | None) -> None:
     if replaced is not None:
         (folder / replaced).unlink(missing_ok=True)
     latest = time.time() - _SECONDS_OF_A_SAVE
-    counts = {name, _named_vectors(folder)}
     for path in folder.iterdir():
         is_ours = _VECTORS.fullmatch(path.name) or _PARTIAL.fullmatch(path.name)
-        if is_ours and path.name not in counts:
-            # Another save may clear it away meanwhile.
+        if is_ours and path.name != name:
+            # What another save has just written is young, and it may clear this away.
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < latest:
                     path.unlink()
 
 
 def _digest(vectors: np.ndarray) -> str:
-    rows = np.ascontiguousarray(vectors, np.float32)
-    return hashlib.blake2b(rows.tobytes(), digest_size=8).hexdigest()
+    data = np.ascontiguousarray(vectors, np.float32).reshape(-1).view(np.uint8)
+    return hashlib.blake2b(data.data, digest_size=8).hexdigest()
 
 
 def _to_json(one: Hashable) -> Any:

@@ -259,7 +259,20 @@ def _unit_rows(
 
 
 def to_tensor(rows: np.ndarray, size: int) -> Any:
-    """Backend tensor of `size` rows, the last of which are zero if there are fewer."""
+    """Make a backend tensor of so many rows, for JAX compiles anew for each shape.
+
+    Args:
+        rows: Array of shape `(n, d)`.
+        size: At least `n`.
+
+    Returns:
+        Tensor of shape `(size, d)`, whose rows from `n` on are zero.
+
+    Example:
+
+    >>> tuple(keras_tcm.evaluation.to_tensor(np.ones((3, 2)), 4).shape)
+    (4, 2)
+    """
     if len(rows) < size:
         rows = np.pad(rows, ((0, size - len(rows)), (0, 0)))
     return keras.ops.convert_to_tensor(rows)

@@ -36,9 +36,23 @@ _MIN_PARTS = 8
 
 
 def similarities(rows: Any, columns: Any) -> np.ndarray:
-    """Products of all rows of two backend tensors, on the host; may be read-only."""
+    """Inner products of all rows of two backend tensors, on the host.
+
+    Args:
+        rows: Tensor of shape `(n, d)`.
+        columns: Tensor of shape `(m, d)`.
+
+    Returns:
+        An array of shape `(n, m)`, which may be read-only: without the copy that
+        `keras.ops.convert_to_numpy` may make.
+
+    Example:
+
+    >>> x = keras_tcm.evaluation.to_tensor(np.eye(2, dtype="float32"), 2)
+    >>> keras_tcm.evaluation.similarities(x, x).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
     product = keras.ops.matmul(rows, keras.ops.transpose(columns))
-    # Without the copy that Keras makes.
     if keras.backend.backend() == "torch":
         return product.detach().cpu().numpy()
     return np.asarray(product)
