@@ -97,7 +97,7 @@ def constants(_: Found) -> list[Job]:
     ]
 
 
-def comparison(found: Found, seeds: Iterable[int] = range(5)) -> list[Job]:
+def comparison(found: Found) -> list[Job]:
     """Without TCM, with the tuned one, and `AutoTCM`, on the test classes.
 
     Margins and weights are chosen as the study does it.
@@ -115,7 +115,7 @@ def comparison(found: Found, seeds: Iterable[int] = range(5)) -> list[Job]:
     if not found.keys() >= set(search):
         return search
     jobs = list(search)
-    for job in grid(seeds):
+    for job in grid(range(5)):
         like = [x for x in plain if (x.network, x.loss) == (job.network, job.loss)]
         weight = choose_weight(
             {w: [(found[x], found[trials[x, w]]) for x in like] for w in GRID.weights}
@@ -128,15 +128,15 @@ def comparison(found: Found, seeds: Iterable[int] = range(5)) -> list[Job]:
     return jobs
 
 
-def kept_models(found: Found) -> list[Job]:
+def kept_models(_: Found) -> list[Job]:
     """Models whose embeddings are kept, for `score_normalization.py`."""
     held_out = [
-        made
+        job
         for job in grid(range(1), held_out=True, steps=400)
-        for made in (job, auto(job))
+        if (job.network, job.loss) == ("resnet_small", "multi_similarity")
     ]
-    compared = comparison(found, seeds=(3, 4))
-    return held_out + [job for job in compared if not (job.held_out and job in found)]
+    compared = sorted(grid((3,)), key=lambda job: job.loss)
+    return [made for job in held_out + compared for made in (job, auto(job))]
 
 
 def base_losses(_: Found) -> list[Job]:

@@ -21,6 +21,7 @@ from keras_tcm import relevance as relevance
 from keras_tcm import threshold as threshold
 from keras_tcm import visualization as visualization
 from keras_tcm.evaluation import Evaluation as Evaluation
+from keras_tcm.evaluation import ScoreNormalization as ScoreNormalization
 from keras_tcm.evaluation import compare_embeddings as compare_embeddings
 from keras_tcm.evaluation import evaluate_embeddings as evaluate_embeddings
 from keras_tcm.losses.auto_tcm import AutoTCM as AutoTCM

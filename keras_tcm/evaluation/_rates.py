@@ -12,7 +12,7 @@ from keras_tcm.evaluation.class_intervals import (
     score_intervals,
 )
 from keras_tcm.evaluation.criteria import Criteria, Thresholds
-from keras_tcm.evaluation.distances import NUM_STEPS
+from keras_tcm.evaluation.distances import NUM_STEPS, distance_range
 from keras_tcm.evaluation.evaluation import ErrorRates, Evaluation, OperatingPoint
 from keras_tcm.evaluation.inequity import Inequity
 from keras_tcm.labels import label_array
@@ -75,7 +75,8 @@ def evaluation_of(
                 if not math.isnan(rates.thresholds[place])
             ]
             found = point_intervals(
-                places, rates.thresholds, chosen.cuts, far, frr, num_known
+                *(places, rates.thresholds, chosen.cuts, far, frr, num_known),
+                distance_range(criteria.distance),
             )
             intervals_of = dict(zip(places, found, strict=True))
     if error is not None:

@@ -25,6 +25,7 @@ from keras_tcm.evaluation.criteria import (
     operating_steps,
 )
 from keras_tcm.evaluation.distances import NUM_STEPS, TIE_STEPS, Histogram
+from keras_tcm.evaluation.score_normalization import ScoreNormalization, measure_of
 from keras_tcm.validation import check_choice, check_integer
 
 # Candidates for a threshold: about evenly spaced rates up to the target, from a share
@@ -205,6 +206,7 @@ def count_classes(
     gallery_includes_queries: bool = False,
     distance: str = "cosine",
     relevance: Any = None,
+    score_normalization: ScoreNormalization | None = None,
     block_size: int | None = None,
     client: Any = None,
     verbose: Any = "auto",
@@ -225,6 +227,7 @@ def count_classes(
         gallery_includes_queries: See above.
         distance: See above.
         relevance: `None` or a `HierarchyLevel`: samples must have one class each.
+        score_normalization: See above.
         block_size: See above.
         client: See above.
         verbose: See above.
@@ -238,7 +241,9 @@ def count_classes(
         ValueError: If shapes do not match, an argument is out of range, or there are
             fewer than two classes with a positive and a negative pair.
     """
-    base = make_criteria(distance=distance, at_thresholds=at_thresholds)
+    base = make_criteria(
+        distance=measure_of(distance, score_normalization), at_thresholds=at_thresholds
+    )
     fields = {
         field.name: getattr(base, field.name) for field in dataclasses.fields(base)
     }
@@ -260,6 +265,7 @@ def count_classes(
         gallery_labels,
         relevance,
         gallery_includes_queries,
+        score_normalization,
     )
     executor = None if client is None else ClientExecutor(client)
     plan = plan_for(

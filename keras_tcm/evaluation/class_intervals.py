@@ -119,6 +119,7 @@ def point_intervals(
     far: ClassErrors,
     frr: ClassErrors,
     num_known: int,
+    limits: Interval,
 ) -> list[dict[str, Interval]]:
     """Intervals of FAR and FRR at thresholds, and of the thresholds themselves.
 
@@ -132,6 +133,7 @@ def point_intervals(
         far: Accepted negative pairs at each.
         frr: Rejected positive pairs at each.
         num_known: As for `score_intervals`: what else is asked for changes nothing.
+        limits: The least and the largest distance that there is.
     """
     order = np.argsort(cuts[:num_known], kind="stable")
     order = order[~np.isnan(distances[order])]
@@ -146,7 +148,10 @@ def point_intervals(
         rates = [x.at(place).intervals(CONFIDENCE)[0].tolist() for x in (far, frr)]
         found.append(
             {
-                "threshold": (max(value - spread, 0.0), min(value + spread, 2.0)),
+                "threshold": (
+                    max(value - spread, limits[0]),
+                    min(value + spread, limits[1]),
+                ),
                 "far": (rates[0][0], rates[0][1]),
                 "frr": (rates[1][0], rates[1][1]),
             }

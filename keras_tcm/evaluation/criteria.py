@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +10,11 @@ from keras_tcm.evaluation.distances import (
     DISTANCES,
     NUM_STEPS,
     STEPS_PER_UNIT,
+    STRETCHES,
     TIE_STEPS,
     Histogram,
     accepted_steps,
+    distance_range,
     from_cosine,
     to_cosine,
 )
@@ -60,7 +62,7 @@ class Criteria:
     calibration_range: tuple[float, float] | None
     beta: float
     epsilon: float
-    distance: Literal["cosine", "euclidean"]
+    distance: str
     num_thresholds: int
     far_targets: tuple[float, ...]
     at_thresholds: tuple[float, ...]
@@ -205,6 +207,8 @@ def make_criteria(
 ) -> Criteria:
     """Check what to measure: arguments of `evaluate_embeddings`, and their defaults.
 
+    The measure of distances may be a method of score normalisation, too.
+
     Raises:
         TypeError: If one has the wrong type.
         ValueError: If one is out of range, or two ranges are given.
@@ -215,6 +219,7 @@ def make_criteria(
             "`far_range` must be above 0: no number of negative pairs resolves a FAR "
             f"of 0. Received: far_range={far_range}"
         )
+    check_choice("distance", distance, (*DISTANCES, *STRETCHES))
     if frr_range is not None and calibration_range is not None:
         raise ValueError(
             "`frr_range` and `calibration_range` must not both be given. "
@@ -223,8 +228,9 @@ def make_criteria(
     if frr_range is not None:
         frr_range = check_range("frr_range", frr_range, 0, 1)
     if calibration_range is not None:
-        calibration_range = check_range("calibration_range", calibration_range, 0, 2)
-    check_choice("distance", distance, DISTANCES)
+        calibration_range = check_range(
+            "calibration_range", calibration_range, *distance_range(distance)
+        )
     return Criteria(
         far_range,
         frr_range,
@@ -238,14 +244,14 @@ def make_criteria(
             for target in check_several("far_targets", far_targets, "numbers")
         ),
         # A threshold that is asked for twice is counted once.
-        tuple(sorted(set(check_thresholds("at_thresholds", at_thresholds)))),
+        tuple(sorted(set(check_thresholds("at_thresholds", at_thresholds, distance)))),
     )
 
 
-def check_thresholds(name: str, thresholds: Any) -> list[float]:
-    """Return distances as floats."""
+def check_thresholds(name: str, thresholds: Any, distance: str) -> list[float]:
+    """Return distances of a measure as floats."""
     return [
-        check_number(name, threshold, 0, 2)
+        check_number(name, threshold, *distance_range(distance))
         for threshold in check_several(name, thresholds, "distances")
     ]
 

@@ -1,9 +1,12 @@
-"""Distances: two measures, steps in which they are compared, and counts of pairs.
+"""Distances: their measures, steps in which they are compared, and counts of pairs.
 
 Distances are compared as integers: the cosine distance in steps of 2^-21 (4.8e-7),
 which is what float32 similarities resolve. A threshold accepts `TIE_STEPS` more
 steps, so that pairs whose distances are equal fall on the same side of it however
 the products were rounded.
+
+Scores that are normalised are products of longer vectors, scaled to unit length: 1 less
+the score is their cosine distance, stretched about 1.
 """
 
 import dataclasses
@@ -12,6 +15,9 @@ import math
 import numpy as np
 
 DISTANCES = ("cosine", "euclidean")
+# Of normalised scores, by method: by how much the products are stretched. No rounding
+# is done to steps by these.
+STRETCHES = {"shift": 2.25, "as_norm": 512.0}
 STEPS_PER_UNIT = 2**21
 NUM_STEPS = 2 * STEPS_PER_UNIT + 1
 TIE_STEPS = 2
@@ -25,13 +31,23 @@ _ROUNDING = 1e-6
 def from_cosine(values: np.ndarray | float, distance: str) -> np.ndarray:
     """Convert cosine distances `1 - s` to the named measure."""
     values = np.asarray(values, np.float64)
+    if distance in STRETCHES:
+        return 1.0 - STRETCHES[distance] * (1.0 - values)
     return np.sqrt(2.0 * values) if distance == "euclidean" else values
 
 
 def to_cosine(values: np.ndarray | float, distance: str) -> np.ndarray:
     """Convert distances of the named measure to cosine distances."""
     values = np.asarray(values, np.float64)
+    if distance in STRETCHES:
+        return 1.0 - (1.0 - values) / STRETCHES[distance]
     return np.square(values) / 2.0 if distance == "euclidean" else values
+
+
+def distance_range(distance: str) -> tuple[float, float]:
+    """The least and the largest distance of the named measure."""
+    low, high = from_cosine(np.array([0.0, 2.0]), distance).tolist()
+    return low, high
 
 
 def to_steps(similarities: np.ndarray) -> np.ndarray:

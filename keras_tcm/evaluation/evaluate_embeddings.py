@@ -22,6 +22,7 @@ from keras_tcm.evaluation.groups import (
     measure_groups,
     read_groups,
 )
+from keras_tcm.evaluation.score_normalization import ScoreNormalization, measure_of
 from keras_tcm.validation import check_choice, check_integer, check_several
 
 
@@ -47,6 +48,7 @@ def evaluate_embeddings(
     group_pairs: GroupPairs = "both_ends",
     max_pairs: int | None = None,
     seed: int = 0,
+    score_normalization: ScoreNormalization | None = None,
     block_size: int | None = None,
     client: Any = None,
     verbose: bool | Literal["auto"] = "auto",
@@ -127,7 +129,8 @@ def evaluate_embeddings(
         far_range: Global false acceptance rates that bound the calibration range,
             in (0, 1]. Defaults to `(0.01, 0.1)`.
         frr_range: Global false rejection rates that bound it instead, in [0, 1].
-        calibration_range: Distances that bound it instead, in [0, 2].
+        calibration_range: Distances that bound it instead, in [0, 2] unless scores are
+            normalised.
         beta: Weight of the sensitivity in the utility, above 0; above 1 favours it.
             Defaults to 1.0.
         epsilon: Share of classes that count as worst, in (0, 1). Defaults to 0.1.
@@ -140,10 +143,10 @@ def evaluate_embeddings(
             are left out, here and in mAP@R.
         far_targets: Global false acceptance rates for which to give the threshold,
             in (0, 1].
-        at_thresholds: Distances, in [0, 2], at which to count FAR and FRR exactly, in
-            all and of each class: what does a threshold do that was chosen elsewhere?
-            In any order; `Evaluation.rates_at` tells the rates. With `max_pairs` the
-            FARs are those of the sample, with a standard error.
+        at_thresholds: Distances at which to count FAR and FRR exactly, in all and of
+            each class: what does a threshold do that was chosen elsewhere? In any
+            order; `Evaluation.rates_at` tells the rates. With `max_pairs` the FARs are
+            those of the sample, with a standard error.
         relevance: What makes a pair positive (see above): a
             `keras_tcm.relevance.Relevance`. Defaults to `None`: equal labels.
         groups: A label per sample (query) beside the class, shape `(n,)`, of any
@@ -163,6 +166,10 @@ def evaluate_embeddings(
             result is estimated from a sample (see above). Not with a `SharedLabel` or
             a `ClassRelevance`. Defaults to `None`: all.
         seed: Seed of the sample. Defaults to 0.
+        score_normalization: A `keras_tcm.ScoreNormalization`, whose scores are compared
+            in place of the cosine similarities; `distance` must be `"cosine"`. All
+            distances are 1 less a score then, and `Evaluation.distance` is its method.
+            Defaults to `None`.
         block_size: Side of the square blocks of pairs that are held at a time.
             Defaults to `None`: up to 2,048.
         client: A `dask.distributed.Client` (or a `concurrent.futures.Executor`) whose
@@ -204,7 +211,7 @@ def evaluate_embeddings(
         calibration_range,
         beta,
         epsilon,
-        distance,
+        measure_of(distance, score_normalization),
         num_thresholds,
         far_targets,
         at_thresholds,
@@ -249,6 +256,7 @@ def evaluate_embeddings(
         gallery_labels,
         relevance,
         gallery_includes_queries,
+        score_normalization,
     )
     class_groups = None
     if groups is not None:

@@ -185,7 +185,8 @@ class Evaluation:
             samples still serve as negatives.
         num_positive_pairs: Positive pairs.
         num_negative_pairs: Negative pairs.
-        distance: `"cosine"` or `"euclidean"`.
+        distance: `"cosine"`, `"euclidean"`, or the method by which scores were
+            normalised.
         beta: Weight of the sensitivity in the utility.
         epsilon: Share of classes that count as worst.
         error_rates: FAR and FRR, in all and of each class, at many thresholds: see
@@ -335,7 +336,8 @@ class Evaluation:
 
         Raises:
             TypeError: If a threshold is not a number.
-            ValueError: If a threshold is not in [0, 2], or has not been counted.
+            ValueError: If a threshold is no distance of the measure, or has not been
+                counted.
 
         Example:
 
@@ -350,7 +352,9 @@ class Evaluation:
             thresholds = np.asarray(thresholds, np.float64).tolist()
         is_one = not isinstance(thresholds, Iterable)
         asked = np.array(
-            check_thresholds("thresholds", [thresholds] if is_one else thresholds)
+            check_thresholds(
+                "thresholds", [thresholds] if is_one else thresholds, self.distance
+            )
         )
         counted = self._counted_rates()
         # What accepts the same steps has the same rates. The first are the best known.

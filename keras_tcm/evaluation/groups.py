@@ -17,7 +17,7 @@ from keras_tcm.evaluation.class_intervals import (
     pair_errors,
 )
 from keras_tcm.evaluation.criteria import Criteria, Thresholds
-from keras_tcm.evaluation.distances import NUM_STEPS, Histogram
+from keras_tcm.evaluation.distances import NUM_STEPS, Histogram, distance_range
 from keras_tcm.evaluation.inequity import Inequity
 from keras_tcm.labels import check_labels, encode_labels
 from keras_tcm.ops.curves import f_beta, opis_per_class
@@ -262,7 +262,8 @@ def _within(
         field.name: getattr(criteria, field.name)
         for field in dataclasses.fields(Criteria)
     }
-    fields |= {"frr_range": None, "calibration_range": (0.0, 2.0), "far_targets": ()}
+    whole = distance_range(criteria.distance)
+    fields |= {"frr_range": None, "calibration_range": whole, "far_targets": ()}
     known = _KnownCuts(**fields, cuts=tuple(cuts.tolist()))
     plan = dataclasses.replace(plan, ks=(1,), shows_progress=False)
     return pair_errors(count_pairs(space, plan, known), space.times_met)[0]

@@ -99,7 +99,7 @@ class OPIS(EmbeddingMetric):
         self.calibration_range = criteria.calibration_range
         self.beta = criteria.beta
         self.epsilon = None if epsilon is None else criteria.epsilon
-        self.distance = criteria.distance
+        self.distance = distance
 
     def compute(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         """Compute the metric of the samples in memory."""

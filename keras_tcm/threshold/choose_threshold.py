@@ -5,10 +5,14 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_tcm.evaluation import (
+    DISTANCES,
     ClassCounts,
     ClassErrors,
+    ScoreNormalization,
     UndefinedError,
     count_classes,
+    measure_of,
+    to_steps,
 )
 from keras_tcm.threshold.distance_sketch import MAX_SAMPLES, DistanceSketch, spread
 from keras_tcm.threshold.fingerprints import Canaries, data_digest, fingerprint
@@ -42,6 +46,7 @@ def choose_threshold(
     gallery_includes_queries: bool = False,
     distance: Literal["cosine", "euclidean"] = "cosine",
     relevance: Any = None,
+    score_normalization: ScoreNormalization | None = None,
     block_size: int | None = None,
     client: Any = None,
     verbose: bool | Literal["auto"] = "auto",
@@ -96,6 +101,9 @@ def choose_threshold(
             to `False`.
         distance: `"cosine"` or `"euclidean"`. Defaults to `"cosine"`.
         relevance: A `HierarchyLevel`, or `None` for equal labels. Defaults to `None`.
+        score_normalization: A `keras_tcm.ScoreNormalization`, as for
+            `evaluate_embeddings`; the threshold then is a distance of its scores, and
+            its methods and a `Matcher` must be given the same. Defaults to `None`.
         block_size: Side of the blocks of pairs. Defaults to `None`: up to 2,048.
         client: A `dask.distributed.Client` whose workers compare the samples. Defaults
             to `None`: this process.
@@ -144,6 +152,7 @@ def choose_threshold(
         gallery_includes_queries=gallery_includes_queries,
         distance=distance,
         relevance=relevance,
+        score_normalization=score_normalization,
         block_size=block_size,
         client=client,
         verbose=verbose,
@@ -153,8 +162,11 @@ def choose_threshold(
     chosen = counts.far.at(place), counts.frr.at(place)
     curve = _curve_places(counts, place)
     curve_far, curve_frr = (x.some(curve) for x in (counts.far, counts.frr))
+    measure = measure_of(distance, score_normalization)
     queries = counts.space.queries
+    embeddings = queries.vectors.embeddings
     some = spread(queries.size, MAX_SAMPLES)
+    steps = to_steps(queries.vectors[some] @ queries.vectors.flipped[some].T)
     intervals = [tuple(x.intervals(confidence)[0].tolist()) for x in chosen]
     quantiles = [
         dict(
@@ -164,7 +176,7 @@ def choose_threshold(
     ]
     return Threshold(
         value=float(counts.thresholds[place]),
-        distance=distance,
+        distance=measure,
         promise=promise,
         confidence=confidence,
         class_share=share,
@@ -182,17 +194,20 @@ def choose_threshold(
         num_positive_pairs=counts.num_positive_pairs,
         num_negative_pairs=int(counts.far.all_pairs),
         has_gallery=counts.space.has_gallery,
-        dimension=int(queries.vectors[:1].shape[1]),
-        data_digest=data_digest(queries.vectors, queries.codes),
+        dimension=counts.space.dimension,
+        data_digest=data_digest(embeddings, queries.codes),
         model_fingerprint=model_fingerprint,
+        normalization_digest=(
+            None if score_normalization is None else score_normalization.digest
+        ),
         curve_thresholds=counts.thresholds[curve],
         curve_far=curve_far.rates,
         curve_frr=curve_frr.rates,
         curve_far_intervals=curve_far.intervals(confidence),
         curve_frr_intervals=curve_frr.intervals(confidence),
-        calibration=_calibrate(counts.thresholds[curve], curve_far, curve_frr),
-        sketch=DistanceSketch.of(queries.vectors[some], queries.codes[some], distance),
-        canaries=Canaries.of(queries.vectors, queries.order),
+        calibration=_calibrate(counts.thresholds[curve], measure, curve_far, curve_frr),
+        sketch=DistanceSketch.of(steps, queries.codes[some], measure),
+        canaries=Canaries.of(embeddings, queries.order),
     )
 
 
@@ -297,7 +312,7 @@ def _curve_places(counts: ClassCounts, chosen: int) -> np.ndarray:
 
 
 def _calibrate(
-    thresholds: np.ndarray, far: ClassErrors, frr: ClassErrors
+    thresholds: np.ndarray, distance: str, far: ClassErrors, frr: ClassErrors
 ) -> ScoreCalibration:
     """Fit probabilities to the pairs between thresholds, class by class."""
     accepted = far.errors
@@ -305,7 +320,9 @@ def _calibrate(
     positive = np.diff(
         frr.pairs[:, None] - frr.errors, axis=1, prepend=0, append=frr.pairs[:, None]
     )
-    lower = np.concatenate([[0.0], thresholds[:-1]])
+    # The least score that there could be is of no use.
+    start = 0.0 if distance in DISTANCES else thresholds[0]
+    lower = np.concatenate([[start], thresholds[:-1]])
     return ScoreCalibration.fit(
         (lower + thresholds) / 2.0, positive, negative, end=float(thresholds[-1])
     )

@@ -12,7 +12,6 @@ from keras_tcm.evaluation import (
     accepted_steps,
     from_cosine,
     to_cosine,
-    to_steps,
 )
 
 # Samples that are compared with each other, evenly spread.
@@ -45,15 +44,14 @@ class DistanceSketch:
     num_samples: int
 
     @classmethod
-    def of(cls, vectors: np.ndarray, codes: np.ndarray, distance: str) -> Self:
-        """Compare some samples with each other.
+    def of(cls, steps: np.ndarray, codes: np.ndarray, distance: str) -> Self:
+        """Sketch the distances of some samples from each other.
 
         Args:
-            vectors: Unit vectors, float32, shape `(n, d)`.
+            steps: The distances in steps, shape `(n, n)`.
             codes: Class of each, increasing.
-            distance: `"cosine"` or `"euclidean"`.
+            distance: Their measure.
         """
-        steps = to_steps(vectors @ vectors.T)
         upper = steps[np.triu_indices(len(steps), 1)]
         found = np.unique(np.quantile(upper, _LEVELS, method="inverted_cdf"))
         distances = from_cosine(found / STEPS_PER_UNIT, distance)
@@ -81,13 +79,13 @@ class DistanceSketch:
             negative_shares=negatives / (of_samples.all_pairs - num_positives),
             class_variances=of_classes.variances,
             design_effects=np.maximum(of_classes.variances / least, 1.0),
-            num_samples=len(vectors),
+            num_samples=len(steps),
         )
 
     def compare(
-        self, vectors: np.ndarray, distance: str
+        self, steps: np.ndarray, distance: str
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Compare with the distances between other samples.
+        """Compare with the distances of other samples from each other.
 
         How many of their pairs are positive is not known, nor does it matter: the share
         that fits best is taken. The variance over samples is multiplied by the design
@@ -95,17 +93,17 @@ class DistanceSketch:
         size.
 
         Args:
-            vectors: Unit vectors, float32, shape `(m, d)`.
+            steps: Distances of other samples from each other, in steps, shape `(m, m)`.
             distance: That of the sketch.
 
         Returns:
             Their shares at the distances of the sketch, what these were to be, and the
             difference in standard errors; of shape `(K,)`.
         """
-        errors = _per_sample(to_steps(vectors @ vectors.T), self.distances, distance)
+        errors = _per_sample(steps, self.distances, distance)
         variances = self.class_variances + errors.variances * self.design_effects
         # A share of 0 or 1 has no variance of its own: that of one sample's pairs.
-        variances = np.maximum(variances, 1.0 / (len(vectors) * self.num_samples))
+        variances = np.maximum(variances, 1.0 / (len(steps) * self.num_samples))
         surplus = self.positive_shares - self.negative_shares
         gap = errors.rates - self.negative_shares
         squares = np.sum(surplus**2 / variances)

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from keras_tcm import artefacts
+from keras_tcm.evaluation import ScoreNormalization, compared_dimension
 from keras_tcm.files import replacing
 from keras_tcm.threshold.threshold import Threshold
 
-_HEADER = {"format": "keras_tcm.Matcher", "version": 1}
-_FIELDS = ("threshold", "ids", "vectors")
-# Says which of the files of vectors counts.
+_HEADER = {"format": "keras_tcm.Matcher", "version": 2}
+_FIELDS = ("threshold", "ids", "vectors", "score_normalization")
+# Says which of the files of vectors count.
 _INDEX = "matcher.json"
 # What is written has a name of its own, so that nobody ever writes what others read.
 _VECTORS = re.compile(r"vectors-([0-9a-f]{16})-[0-9a-f]{16}\.npy")
@@ -40,25 +41,38 @@ class SavedGallery:
     Attributes:
         threshold: The threshold.
         ids: The ids.
-        vectors: The unit vector of each, float32.
+        vectors: The unit vector of each, float32, as they are compared.
+        score_normalization: What has made them, or `None`; its cohort is one more file
+            of vectors.
     """
 
     threshold: Threshold
     ids: list[Hashable]
     vectors: np.ndarray
+    score_normalization: ScoreNormalization | None = None
 
     def save(self, folder: pathlib.Path) -> None:
         """Write it: whole, or not at all."""
         ids = [_to_json(one) for one in self.ids]
         folder.mkdir(exist_ok=True)
-        name = f"vectors-{_digest(self.vectors)}-{uuid.uuid4().hex[:16]}.npy"
-        with replacing(folder / name) as partial, partial.open("wb") as file:
-            np.lib.format.write_array(file, self.vectors, allow_pickle=False)
+        values = {
+            "threshold": self.threshold.to_dict(),
+            "ids": ids,
+            "vectors": _write_vectors(folder, self.vectors),
+            "score_normalization": None,
+        }
+        known = self.score_normalization
+        if known is not None:
+            values["score_normalization"] = {
+                "cohort": _write_vectors(folder, known.cohort),
+                "shape": list(known.cohort.shape),
+                "top": known.top,
+                "method": known.method,
+            }
         replaced = _named_vectors(folder)
-        values = {"threshold": self.threshold.to_dict(), "ids": ids, "vectors": name}
         # From here on it is the new one.
         artefacts.save(folder / _INDEX, {**_HEADER, **values})
-        _clear(folder, name, replaced)
+        _clear(folder, _names(values), replaced)
 
     @classmethod
     def load(cls, folder: pathlib.Path) -> "SavedGallery":
@@ -75,11 +89,11 @@ class SavedGallery:
             )
             threshold = Threshold.from_dict(known["threshold"])
             ids = _read_ids(known["ids"])
-            name = known["vectors"]
-            if not isinstance(name, str) or not _VECTORS.fullmatch(name):
-                raise ValueError(f"vectors must be a file of them. Received: {name!r}")
-            shape = len(ids), threshold.dimension
-            return cls(threshold, ids, _read_vectors(folder / name, shape))
+            normalization = _read_normalization(folder, known["score_normalization"])
+            threshold.check_normalization(normalization)
+            length = compared_dimension(threshold.dimension, threshold.distance)
+            vectors = _read_vectors(folder, known["vectors"], (len(ids), length))
+            return cls(threshold, ids, vectors, normalization)
 
         for _ in range(_TRIALS - 1):
             try:
@@ -103,8 +117,36 @@ def _read_ids(values: Any) -> list[Hashable]:
     return ids
 
 
-def _read_vectors(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:
+def _read_normalization(folder: pathlib.Path, values: Any) -> ScoreNormalization | None:
+    if values is None:
+        return None
+    try:
+        rows, columns = values["shape"]
+        name, top, method = (values[key] for key in ("cohort", "top", "method"))
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            "score_normalization must be null or have cohort, shape, top and method. "
+            f"Received: {values!r:.100}"
+        ) from None
+    cohort = _read_vectors(folder, name, (rows, columns))
+    return ScoreNormalization.restored(cohort, top, method)
+
+
+def _write_vectors(folder: pathlib.Path, vectors: np.ndarray) -> str:
+    """Write vectors to a file of their own, and return its name."""
+    name = f"vectors-{_digest(vectors)}-{uuid.uuid4().hex[:16]}.npy"
+    with replacing(folder / name) as partial, partial.open("wb") as file:
+        np.lib.format.write_array(file, vectors, allow_pickle=False)
+    return name
+
+
+def _read_vectors(
+    folder: pathlib.Path, name: Any, shape: tuple[int, int]
+) -> np.ndarray:
     """Read vectors, of which nothing is held before the shape is known."""
+    if not isinstance(name, str) or not _VECTORS.fullmatch(name):
+        raise ValueError(f"vectors must be in a file of them. Received: {name!r}")
+    path = folder / name
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
         found = np.lib.format.read_array_header_1_0(file)
@@ -126,24 +168,29 @@ def _read_vectors(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:
     return vectors.reshape(shape)
 
 
-def _named_vectors(folder: pathlib.Path) -> str | None:
-    """Name of the file of vectors that counts, if there is one."""
+def _named_vectors(folder: pathlib.Path) -> set[str]:
+    """Names of the files of vectors that count, if there are any."""
     try:
-        name = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["vectors"]
+        return _names(json.loads((folder / _INDEX).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         # Nothing, or something else, which the new index replaces.
-        return None
-    return name if isinstance(name, str) and _VECTORS.fullmatch(name) else None
+        return set()
 
 
-def _clear(folder: pathlib.Path, name: str, replaced: str | None) -> None:
+def _names(values: Any) -> set[str]:
+    """Names of the files of vectors that an index names."""
+    names = [values["vectors"], (values["score_normalization"] or {}).get("cohort")]
+    return {x for x in names if isinstance(x, str) and _VECTORS.fullmatch(x)}
+
+
+def _clear(folder: pathlib.Path, names: set[str], replaced: set[str]) -> None:
     """Delete what has been replaced, and what saves that were killed have left."""
-    if replaced is not None:
-        (folder / replaced).unlink(missing_ok=True)
+    for name in replaced:
+        (folder / name).unlink(missing_ok=True)
     latest = time.time() - _SECONDS_OF_A_SAVE
     for path in folder.iterdir():
         is_ours = _VECTORS.fullmatch(path.name) or _PARTIAL.fullmatch(path.name)
-        if is_ours and path.name != name:
+        if is_ours and path.name not in names:
             # What another save has just written is young, and it may clear this away.
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < latest:

@@ -12,8 +12,10 @@ import numpy as np
 
 from keras_tcm.evaluation import (
     STEPS_PER_UNIT,
+    ScoreNormalization,
     accepted_steps,
     check_embeddings,
+    compared_dimension,
     from_cosine,
     normalize,
     to_cosine,
@@ -72,14 +74,20 @@ class Matcher:
             as `faiss.IndexFlatIP(dimension)` or a trained `IndexIVFFlat`, in place of
             the comparison on the backend; what it does not find is not matched. It
             must not serve anybody else. Defaults to `None`.
+        score_normalization: The `keras_tcm.ScoreNormalization` that the threshold was
+            chosen with, if any; saved with the matcher. The vectors of an index have 4
+            numbers more than the embeddings with a shift; with `"as_norm"`, twice as
+            many and 4 more. Defaults to `None`.
 
     Attributes:
         threshold: See above.
+        score_normalization: See above.
 
     Raises:
         TypeError: If `threshold` is no `Threshold`, or an argument has the wrong type.
-        ValueError: If the model is another than that of the threshold, or the index is
-            not empty, has another dimension, or is not for inner products.
+        ValueError: If the model or the score normalisation is another than that of the
+            threshold, or the index is not empty, has another dimension, or is not for
+            inner products.
 
     Example:
 
@@ -95,7 +103,11 @@ class Matcher:
     """
 
     def __init__(
-        self, threshold: Threshold, model: Any = None, index: Any = None
+        self,
+        threshold: Threshold,
+        model: Any = None,
+        index: Any = None,
+        score_normalization: ScoreNormalization | None = None,
     ) -> None:
         if not isinstance(threshold, Threshold):
             raise TypeError(
@@ -106,10 +118,13 @@ class Matcher:
             raise TypeError(f"`model` must be a `keras.Model`. Received: {model!r}")
         if model is not None and threshold.model_fingerprint is not None:
             threshold.check_model(model)
+        threshold.check_normalization(score_normalization)
         self.threshold = threshold
+        self.score_normalization = score_normalization
         self._model = model
-        self._index = None if index is None else Index(index, threshold.dimension)
-        self._gallery = Gallery.empty(threshold.dimension)
+        dimension = compared_dimension(threshold.dimension, threshold.distance)
+        self._index = None if index is None else Index(index, dimension)
+        self._gallery = Gallery.empty(dimension)
         # Held by who changes the gallery, never by who reads it.
         self._lock = threading.RLock()
 
@@ -143,7 +158,7 @@ class Matcher:
                 another dimension than those of the threshold, or are not finite.
         """
         names = _ids(ids)
-        vectors = self._vectors("embeddings", embeddings)
+        vectors = self._vectors("embeddings", embeddings, is_gallery=True)
         if len(names) != len(vectors):
             raise ValueError(
                 f"`ids` must have one id for each embedding, {len(vectors)}. "
@@ -224,7 +239,7 @@ class Matcher:
             limit = check_integer("limit", limit, 1)
         if prior is not None:
             prior = check_number("prior", prior, 0, 1, open_low=True, open_high=True)
-        vectors = self._vectors("queries", queries)
+        vectors = self._vectors("queries", queries, is_gallery=False)
         value, distance = self.threshold.value, self.threshold.distance
         cut = int(accepted_steps(to_cosine(value, distance)))
         if not len(vectors):
@@ -262,16 +277,39 @@ class Matcher:
             )
         return matches
 
-    def _vectors(self, name: str, samples: Any) -> np.ndarray:
-        """Unit vectors of shape `(n, d)`; there may be none."""
+    def check_canaries(self, samples: Any) -> None:
+        """Raise unless the model still makes of samples what it made of them.
+
+        After an update of the model, or of what prepares its inputs. Without, all would
+        go on, and match others.
+
+        Args:
+            samples: The rows `threshold.canaries.rows` of the data that the threshold
+                was chosen on: embeddings, or with a model, its inputs.
+
+        Raises:
+            ValueError: If their embeddings are others: choose a threshold anew, and
+                enrol everybody anew.
+        """
+        self.threshold.check_canaries(self._embeddings("samples", samples))
+
+    def _vectors(self, name: str, samples: Any, is_gallery: bool) -> np.ndarray:
+        """Unit vectors to compare; there may be none."""
         if hasattr(samples, "__len__") and len(samples) == 0:
-            return np.zeros((0, self.threshold.dimension), np.float32)
+            return self._gallery.vectors[:0]
+        unit = normalize(self._embeddings(name, samples))
+        if self.score_normalization is None:
+            return unit
+        scored = self.score_normalization.rows(unit)
+        return (scored.flipped if is_gallery else scored)[:]
+
+    def _embeddings(self, name: str, samples: Any) -> np.ndarray:
         if self._model is not None:
             with _PREDICTING:
                 samples = self._model.predict(samples, verbose=0)
         rows = np.asarray(check_embeddings(name, samples)[:])
         self.threshold._check_dimension(name, rows.shape[1])
-        return normalize(rows)
+        return rows
 
     # -------------------------------------------------------------------------- files
 
@@ -291,7 +329,12 @@ class Matcher:
         """
         gallery = self._gallery
         ids = gallery.ids[: gallery.size]
-        saved = SavedGallery(self.threshold, ids, gallery.vectors[: gallery.size])
+        saved = SavedGallery(
+            self.threshold,
+            ids,
+            gallery.vectors[: gallery.size],
+            self.score_normalization,
+        )
         saved.save(pathlib.Path(path))
 
     @classmethod
@@ -311,7 +354,7 @@ class Matcher:
                 that were saved, or the model is another.
         """
         saved = SavedGallery.load(pathlib.Path(path))
-        matcher = cls(saved.threshold, model=model, index=index)
+        matcher = cls(saved.threshold, model, index, saved.score_normalization)
         if saved.ids:
             if matcher._index is not None:
                 matcher._index.add(saved.vectors)

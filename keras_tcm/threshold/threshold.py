@@ -11,10 +11,14 @@ from keras_tcm import artefacts
 from keras_tcm.evaluation import (
     DISTANCES,
     STEPS_PER_UNIT,
+    STRETCHES,
+    ScoreNormalization,
     accepted_steps,
     check_embeddings,
     count_classes,
+    distance_range,
     from_cosine,
+    measure_of,
     normalize,
     to_cosine,
     to_steps,
@@ -37,7 +41,7 @@ from keras_tcm.threshold.score_calibration import ScoreCalibration
 from keras_tcm.validation import check_choice, check_integer, check_number
 
 # Of what `to_dict` returns: another number where its fields, or their meaning, change.
-_HEADER = {"format": "keras_tcm.Threshold", "version": 1}
+_HEADER = {"format": "keras_tcm.Threshold", "version": 2}
 # Distances below this p-value have moved.
 _MOVED = 0.01
 
@@ -54,7 +58,7 @@ class Threshold:
 
     Attributes:
         value: The distance, of the measure `distance`.
-        distance: `"cosine"` or `"euclidean"`.
+        distance: `"cosine"`, `"euclidean"`, or the method of the score normalisation.
         promise: `"population"` or `"class"`: see `choose_threshold`.
         confidence: Probability that the promise is kept, and that an interval holds.
         class_share: With `promise="class"`, the share of other classes that keep the
@@ -76,6 +80,8 @@ class Threshold:
         dimension: Length of the embeddings.
         data_digest: Digest of the unit vectors and their classes.
         model_fingerprint: Digest of the model's weights, or `None`.
+        normalization_digest: Digest of the score normalisation that it was chosen with,
+            or `None`.
         curve_thresholds: Distances, increasing, shape `(T,)`.
         curve_far: FAR at each of them.
         curve_frr: FRR at each of them.
@@ -99,7 +105,7 @@ class Threshold:
     """
 
     value: float
-    distance: Literal["cosine", "euclidean"]
+    distance: str
     promise: Literal["population", "class"]
     confidence: float
     class_share: float | None
@@ -120,6 +126,7 @@ class Threshold:
     dimension: int
     data_digest: str
     model_fingerprint: str | None
+    normalization_digest: str | None
     curve_thresholds: np.ndarray
     curve_far: np.ndarray
     curve_frr: np.ndarray
@@ -131,33 +138,46 @@ class Threshold:
 
     @property
     def similarity(self) -> float:
-        """The cosine similarity from which on pairs are accepted, for other engines."""
-        return float(1.0 - to_cosine(self.value, self.distance))
+        """What pairs are accepted from on, for other engines: the cosine similarity.
+
+        With a score normalisation, the inner product of what it transforms.
+        """
+        if self.distance in DISTANCES:
+            return float(1.0 - to_cosine(self.value, self.distance))
+        return 1.0 - self.value
 
     # ------------------------------------------------------------------------- pairs
 
-    def distances(self, a: Any, b: Any) -> np.ndarray:
+    def distances(
+        self, a: Any, b: Any, score_normalization: ScoreNormalization | None = None
+    ) -> np.ndarray:
         """Distances between embeddings, pair by pair.
 
         Args:
             a: One embedding, shape `(d,)`, or several, shape `(n, d)`; of any norm.
             b: The same, or one for all.
+            score_normalization: What the threshold was chosen with, if anything.
 
         Returns:
             Distances of the measure of the threshold, shape `()` or `(n,)`.
 
         Raises:
             ValueError: If they have another dimension than the embeddings that the
-                threshold was chosen on, or are not finite.
+                threshold was chosen on, or are not finite; or if the threshold was
+                chosen with another score normalisation.
         """
-        return from_cosine(self._steps(a, b) / STEPS_PER_UNIT, self.distance)
+        steps = self._steps(a, b, score_normalization)
+        return from_cosine(steps / STEPS_PER_UNIT, self.distance)
 
-    def accepts(self, a: Any, b: Any) -> np.ndarray:
+    def accepts(
+        self, a: Any, b: Any, score_normalization: ScoreNormalization | None = None
+    ) -> np.ndarray:
         """Whether pairs of embeddings are accepted as of one class.
 
         Args:
             a: One embedding, shape `(d,)`, or several, shape `(n, d)`; of any norm.
             b: The same, or one for all.
+            score_normalization: What the threshold was chosen with, if anything.
 
         Returns:
             Booleans of shape `()` or `(n,)`.
@@ -165,7 +185,8 @@ class Threshold:
         Raises:
             ValueError: As `distances` does.
         """
-        return self._steps(a, b) <= accepted_steps(to_cosine(self.value, self.distance))
+        steps = self._steps(a, b, score_normalization)
+        return steps <= accepted_steps(to_cosine(self.value, self.distance))
 
     def probability(self, distance: Any, prior: float = 0.5) -> np.ndarray:
         """Probability that a pair at a distance is of one class.
@@ -181,18 +202,24 @@ class Threshold:
             non-increasing in the distance.
 
         Raises:
-            ValueError: If `prior` is out of range, or a distance is not in [0, 2].
+            ValueError: If `prior` is out of range, or a distance is not in [0, 2] (in
+                the range of scores where these are normalised).
         """
         prior = check_number("prior", prior, 0, 1, open_low=True, open_high=True)
         distances = np.asarray(distance, np.float64)
-        if not ((distances >= 0) & (distances <= 2)).all():
+        low, high = distance_range(self.distance)
+        if not ((distances >= low) & (distances <= high)).all():
             raise ValueError(
-                f"`distance` must be in [0, 2]. Received: distance={distance!r}"
+                f"`distance` must be in [{low:g}, {high:g}]. "
+                f"Received: distance={distance!r}"
             )
         odds = self.calibration.log_ratio(distances) + math.log(prior / (1.0 - prior))
         return 1.0 / (1.0 + np.exp(-np.clip(odds, -700.0, 700.0)))
 
-    def _steps(self, a: Any, b: Any) -> np.ndarray:
+    def _steps(
+        self, a: Any, b: Any, score_normalization: ScoreNormalization | None
+    ) -> np.ndarray:
+        self.check_normalization(score_normalization)
         vectors = [self._unit(name, x) for name, x in (("a", a), ("b", b))]
         (first, is_one), (second, is_other) = vectors
         if len(first) != len(second) and not (is_one or is_other):
@@ -200,6 +227,9 @@ class Threshold:
                 "`b` must be one embedding, or as many as `a`, "
                 f"{len(first)}. Received: {len(second)}"
             )
+        if score_normalization is not None:
+            first = score_normalization.rows(first)[:]
+            second = score_normalization.rows(second).flipped[:]
         steps = to_steps(np.atleast_1d(pair_similarities(first, second)))
         return steps[0] if is_one and is_other else steps
 
@@ -252,8 +282,8 @@ class Threshold:
                 `keras_tcm.evaluate_embeddings`.
             labels: One label per sample, shape `(n,)`.
             options: `gallery_embeddings`, `gallery_labels`,
-                `gallery_includes_queries`, `relevance`, `block_size`, `client` and
-                `verbose`, as for `evaluate_embeddings`.
+                `gallery_includes_queries`, `relevance`, `score_normalization`,
+                `block_size`, `client` and `verbose`, as for `evaluate_embeddings`.
 
         Returns:
             The rates, with intervals for other classes, and a verdict.
@@ -262,14 +292,15 @@ class Threshold:
             ValueError: If the embeddings have another dimension than those that the
                 threshold was chosen on; and as `evaluate_embeddings` does.
         """
+        self.check_normalization(options.get("score_normalization"))
         counts = count_classes(
             embeddings,
             labels,
             at_thresholds=(self.value,),
-            distance=self.distance,
+            distance=self.distance if self.distance in DISTANCES else "cosine",
             **options,
         )
-        self._check_dimension("embeddings", counts.space.queries.vectors[:1].shape[1])
+        self._check_dimension("embeddings", counts.space.dimension)
         place = int(np.searchsorted(counts.thresholds, self.value))
         far, frr = counts.far.at(place), counts.frr.at(place)
         verdicts = {
@@ -297,7 +328,9 @@ class Threshold:
             per_class_frr=frr.per_class[:, 0],
         )
 
-    def check_unlabelled(self, embeddings: Any) -> UnlabelledCheck:
+    def check_unlabelled(
+        self, embeddings: Any, score_normalization: ScoreNormalization | None = None
+    ) -> UnlabelledCheck:
         """Tell whether the distances between samples have moved, without labels.
 
         The share of pairs up to each of some distances is compared with those of the
@@ -311,13 +344,15 @@ class Threshold:
 
         Args:
             embeddings: Vectors of any norm, shape `(n, d)`, at least 10.
+            score_normalization: What the threshold was chosen with, if anything.
 
         Raises:
             ValueError: If there are fewer, they have another dimension, or they are not
-                finite.
+                finite; or if the threshold was chosen with another score normalisation.
         """
         from scipy import stats
 
+        self.check_normalization(score_normalization)
         rows = check_embeddings("embeddings", embeddings)
         self._check_dimension("embeddings", rows.shape[1])
         if len(rows) < MIN_SAMPLES:
@@ -325,8 +360,13 @@ class Threshold:
                 f"`embeddings` must have at least {MIN_SAMPLES} rows. "
                 f"Received: {len(rows)}"
             )
-        vectors = normalize(np.asarray(rows[spread(len(rows), MAX_SAMPLES)]))
-        found, expected, standardized = self.sketch.compare(vectors, self.distance)
+        vectors = others = normalize(np.asarray(rows[spread(len(rows), MAX_SAMPLES)]))
+        if score_normalization is not None:
+            scored = score_normalization.rows(vectors)
+            vectors, others = scored[:], scored.flipped[:]
+        found, expected, standardized = self.sketch.compare(
+            to_steps(vectors @ others.T), self.distance
+        )
         degrees = max(self.num_classes - 1, 1)
         tail = 2.0 * float(stats.t.sf(np.abs(standardized).max(), degrees))
         p_value = min(1.0, tail * len(found))
@@ -364,6 +404,34 @@ class Threshold:
                 f"another model. Received: a model of fingerprint {found}"
             )
 
+    def check_normalization(
+        self, score_normalization: ScoreNormalization | None
+    ) -> None:
+        """Raise unless the threshold was chosen with this score normalisation.
+
+        Args:
+            score_normalization: It, or `None` for none.
+
+        Raises:
+            TypeError: If it is anything else.
+            ValueError: If the threshold was chosen with another, with one where this is
+                `None`, or without any.
+        """
+        if score_normalization is None:
+            if self.normalization_digest is not None:
+                raise ValueError(
+                    "`score_normalization` must be given with a threshold that was "
+                    "chosen with one. Received: score_normalization=None"
+                )
+            return
+        measure_of("cosine", score_normalization)
+        if score_normalization.digest != self.normalization_digest:
+            raise ValueError(
+                "`score_normalization` must be what the threshold was chosen with, "
+                f"{self.normalization_digest or 'none'}: choose a threshold anew for "
+                f"another. Received: one with the digest {score_normalization.digest}"
+            )
+
     def check_canaries(self, embeddings: Any) -> None:
         """Raise unless these are the embeddings of the canaries.
 
@@ -382,8 +450,9 @@ class Threshold:
     def summary(self) -> str:
         """Describe the threshold in a few lines of text."""
         lines = [
-            f"Threshold {self.value:.4f} ({self.distance} distance; accept cosine "
-            f"similarities from {self.similarity:.4f} on)",
+            f"Threshold {self.value:.4f} ({self.distance} distance; accept "
+            f"{'cosine similarities' if self.distance in DISTANCES else 'scores'} from "
+            f"{self.similarity:.4f} on)",
             self._promise(),
             f"FAR {rate_with_interval(self.far, self.far_interval)}",
             f"FRR {rate_with_interval(self.frr, self.frr_interval)}",
@@ -480,8 +549,10 @@ def _read(known: dict[str, Any]) -> dict[str, Any]:
             known[name] = _pair(known[name])
         elif name.startswith("per_class_"):
             known[name] = {float(key): x for key, x in known[name].items()}
-    check_number("value", known["value"], 0, 2)
-    check_choice("distance", known["distance"], DISTANCES)
+    digest = known["normalization_digest"]
+    measures = DISTANCES if digest is None else tuple(STRETCHES)
+    check_choice("distance", known["distance"], measures)
+    check_number("value", known["value"], *distance_range(known["distance"]))
     check_integer("dimension", known["dimension"], 1)
     known["calibration"] = ScoreCalibration.from_dict(known["calibration"])
     known["sketch"] = DistanceSketch.from_dict(known["sketch"])

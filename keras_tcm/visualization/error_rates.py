@@ -52,14 +52,14 @@ def plot_error_rates(
     Raises:
         ImportError: If matplotlib is not installed.
         TypeError: If `threshold` is not a number.
-        ValueError: If `threshold` is not a distance, in [0, 2].
+        ValueError: If `threshold` is no distance of the evaluation.
 
     Example:
 
     >>> ax = keras_tcm.visualization.plot_error_rates(result)
     """
     plt = pyplot()
-    threshold = check_threshold(threshold)
+    threshold = check_threshold(threshold, evaluation.distance)
     rates = evaluation.error_rates
     if ax is None:
         _, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")

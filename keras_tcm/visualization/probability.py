@@ -43,7 +43,8 @@ def plot_probability(
     if ax is None:
         _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     last = float(threshold.calibration.distances[-1])
-    distances = np.linspace(0.0, last, _POINTS)
+    first = min(0.0, float(threshold.calibration.distances[0]))
+    distances = np.linspace(first, last, _POINTS)
     styles = ("solid", "dashed", "dotted", "dashdot")
     for number, prior in enumerate(priors):
         ax.plot(
@@ -56,7 +57,7 @@ def plot_probability(
         )
     mark_threshold(ax, threshold.value)
     ax.set(
-        xlim=(0.0, last),
+        xlim=(first, last),
         ylim=(0.0, 1.02),
         xlabel=f"{threshold.distance} distance",
         ylabel="probability of one class",

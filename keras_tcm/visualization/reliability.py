@@ -4,7 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_tcm.evaluation import check_embeddings, count_classes
+from keras_tcm.evaluation import (
+    ScoreNormalization,
+    check_embeddings,
+    count_classes,
+    distance_range,
+)
 from keras_tcm.student import student_quantile
 from keras_tcm.threshold import Threshold
 from keras_tcm.validation import check_integer, check_number
@@ -24,6 +29,7 @@ def plot_reliability(
     labels: Any,
     prior: float = 0.5,
     num_bins: int = 10,
+    score_normalization: ScoreNormalization | None = None,
     ax: "matplotlib.axes.Axes | None" = None,
 ) -> "matplotlib.axes.Axes":
     """Draw how many pairs are positive against the probability that they are given.
@@ -40,6 +46,7 @@ def plot_reliability(
             negative pairs are weighted such that they are. Defaults to 0.5.
         num_bins: Number of bins, at least 2; those without pairs are not drawn.
             Defaults to 10.
+        score_normalization: What the threshold was chosen with, if anything.
         ax: Axes to draw on. Defaults to new ones.
 
     Returns:
@@ -64,6 +71,7 @@ def plot_reliability(
     plt = pyplot()
     prior = check_number("prior", prior, 0, 1, open_low=True, open_high=True)
     num_bins = check_integer("num_bins", num_bins, 2)
+    threshold.check_normalization(score_normalization)
     vectors = check_embeddings("embeddings", embeddings)
     if vectors.shape[1] != threshold.dimension:
         raise ValueError(
@@ -71,17 +79,20 @@ def plot_reliability(
             f"chosen on, {threshold.dimension}. "
             f"Received: embeddings.shape={vectors.shape}"
         )
-    last = float(threshold.calibration.distances[-1])
+    first, last = threshold.calibration.distances[[0, -1]].tolist()
+    first = min(0.0, first)
+    farthest = distance_range(threshold.distance)[1]
     # Beyond its last point the curve is constant.
-    edges = np.append(np.linspace(0.0, last, _NUM_CELLS + 1)[1:], 2.0)
+    edges = np.append(np.linspace(first, last, _NUM_CELLS + 1)[1:], farthest)
     counts = count_classes(
         vectors,
         labels,
         at_thresholds=edges.tolist(),
-        distance=threshold.distance,
+        distance=threshold.distance if score_normalization is None else "cosine",
+        score_normalization=score_normalization,
         verbose=False,
     )
-    middles = np.append(edges[:-1] - last / _NUM_CELLS / 2.0, last)
+    middles = np.append(edges[:-1] - (last - first) / _NUM_CELLS / 2.0, last)
     probabilities = threshold.probability(middles, prior=prior)
     bins = np.minimum((probabilities * num_bins).astype(int), num_bins - 1)
     in_bin = bins[:, None] == np.arange(num_bins)

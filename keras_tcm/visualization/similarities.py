@@ -82,8 +82,8 @@ def plot_similarities(
     plt = pyplot()
     if margins is not None:
         margins = _check_margins(margins)
-    threshold = check_threshold(threshold)
     check_choice("distance", distance, DISTANCES)
+    threshold = check_threshold(threshold, distance)
     positive, negative = pair_histograms(
         embeddings, labels, _MAX_POSITIVES, _MAX_SAMPLES
     )

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from keras_tcm.evaluation import Evaluation
+from keras_tcm.evaluation import Evaluation, distance_range
 from keras_tcm.validation import check_number
 from keras_tcm.visualization.palette import foreground
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 _MARGIN = 0.04
 
 
-def check_threshold(threshold: float | None) -> float | None:
-    """Return a distance, or `None`, as it is; raise for anything else."""
-    # No distance of unit vectors is larger, cosine or Euclidean.
-    return None if threshold is None else check_number("threshold", threshold, 0, 2)
+def check_threshold(threshold: float | None, distance: str) -> float | None:
+    """Return a distance of a measure, or `None`; raise for anything else."""
+    if threshold is None:
+        return None
+    return check_number("threshold", threshold, *distance_range(distance))
 
 
 def axis_limits(low: float, high: float, threshold: float | None) -> tuple[float, ...]:

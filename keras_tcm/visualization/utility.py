@@ -61,8 +61,8 @@ def plot_utility(
     Raises:
         ImportError: If matplotlib is not installed.
         TypeError: If `threshold` is not a number.
-        ValueError: If `threshold` is not a distance, in [0, 2]; NaN, for example, which
-            stands for an unresolved operating point.
+        ValueError: If `threshold` is no distance of the evaluation; NaN, for example,
+            which stands for an unresolved operating point.
 
     Example:
 
@@ -70,7 +70,7 @@ def plot_utility(
     ...     result, threshold=result.operating_points[1].threshold)
     """
     plt = pyplot()
-    threshold = check_threshold(threshold)
+    threshold = check_threshold(threshold, evaluation.distance)
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
     limits = axis_limits(*evaluation.calibration_range, threshold)

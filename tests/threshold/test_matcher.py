@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_tcm
-from keras_tcm import Matcher, choose_threshold
-from keras_tcm.evaluation import normalize
+from keras_tcm import Matcher, ScoreNormalization, choose_threshold
+from keras_tcm.evaluation import compared_dimension, normalize
 from keras_tcm.threshold import gallery
 
 DIMENSION = 8
@@ -70,7 +70,8 @@ def new_matcher(request):
     def make(threshold=THRESHOLD, **options):
         if request.param == "faiss":
             faiss = pytest.importorskip("faiss")
-            options["index"] = faiss.IndexFlatIP(threshold.dimension)
+            dimension = compared_dimension(threshold.dimension, threshold.distance)
+            options["index"] = faiss.IndexFlatIP(dimension)
         return Matcher(threshold, **options)
 
     return make
@@ -86,6 +87,46 @@ def test_matches_are_those_of_a_double_loop(new_matcher, threshold):
     assert {0, 1, 2} <= set(map(len, expected))
     # Roots of small distances are less exact.
     assert_matches(matcher.match(0.1 * X[:80]), expected, ids, tolerance=2e-3)
+
+
+@pytest.mark.parametrize("method", ["shift", "as_norm"])
+def test_normalized_scores(new_matcher, method, tmp_path):
+    normalization = ScoreNormalization(population(2)[0], 20, method)
+    options = {"score_normalization": normalization}
+    threshold = choose_threshold(X, Y, far=0.02, **options)
+    with pytest.raises(ValueError, match="`score_normalization` must be given"):
+        Matcher(threshold)
+    with pytest.raises(ValueError, match="`score_normalization` must be what"):
+        Matcher(THRESHOLD, **options)
+    matcher, gallery = new_matcher(threshold, **options), OTHERS[:90]
+    assert matcher.match(X[:1])[0].ids == ()
+    matcher.add(range(90), 3.0 * gallery)
+    found = matcher.match(0.1 * X[:80])
+    distances = 1 - (
+        normalization.transform_queries(X[:80]).astype(np.float64)
+        @ normalization.transform_gallery(gallery).T.astype(np.float64)
+    )
+    step = 3e-6 if method == "shift" else 1e-3
+    for matches, expected in zip(found, distances, strict=True):
+        near = np.flatnonzero(expected <= threshold.value)
+        doubtful = np.abs(expected - threshold.value) < step
+        assert set(matches.ids) ^ set(near.tolist()) <= set(np.flatnonzero(doubtful))
+        places = list(matches.ids)
+        np.testing.assert_allclose(matches.distances, expected[places], atol=step)
+        assert (np.diff(matches.distances) >= 0).all()
+    assert sum(map(len, found)) > 80
+    matcher.save(tmp_path / "people")
+    again = Matcher.load(tmp_path / "people")
+    assert again.score_normalization.digest == normalization.digest
+    assert [one.ids for one in again.match(X[:80])] == [
+        one.ids for one in Matcher.load(tmp_path / "people").match(X[:80])
+    ]
+    assert [one.ids for one in again.match(0.1 * X[:80])] == [one.ids for one in found]
+    # What a save has replaced is cleared away: an index, vectors and a cohort are left.
+    again.save(tmp_path / "people")
+    assert len(list((tmp_path / "people").iterdir())) == 3
+    Matcher(THRESHOLD).save(tmp_path / "people")
+    assert len(list((tmp_path / "people").iterdir())) == 2
 
 
 def test_blocks_change_nothing(new_matcher, monkeypatch):
@@ -260,13 +301,27 @@ class TestModel:
 
     def test_another_model_is_refused(self, tmp_path):
         model = self.make()
-        threshold, _ = self.threshold(model)
+        threshold, inputs = self.threshold(model)
         Matcher(threshold, model=model).save(tmp_path / "matcher")
         model.layers[0].bias.assign(np.ones(DIMENSION))
         with pytest.raises(ValueError, match="`model` must have the weights"):
             Matcher(threshold, model=model)
         with pytest.raises(ValueError, match="`model` must have the weights"):
             Matcher.load(tmp_path / "matcher", model=model)
+        # Changed under the hands of the matcher.
+        model.layers[0].bias.assign(np.zeros(DIMENSION))
+        matcher = Matcher(threshold, model=model)
+        canaries = inputs[threshold.canaries.rows]
+        embeddings = model.predict(canaries, verbose=0)
+        matcher.check_canaries(canaries)
+        Matcher(threshold).check_canaries(embeddings)
+        model.layers[0].bias.assign(np.ones(DIMENSION))
+        for one, samples in (
+            (matcher, canaries),
+            (Matcher(threshold), model.predict(canaries, verbose=0)),
+        ):
+            with pytest.raises(ValueError, match="choose a threshold anew"):
+                one.check_canaries(samples)
         with pytest.raises(TypeError, match=r"`model` must be a `keras.Model`"):
             Matcher(threshold, model="model")
 
@@ -411,13 +466,26 @@ class TestFiles:
         right = (folder / "matcher.json").read_text()
         for values, message in (
             ({"format": "other"}, "format='keras_tcm.Matcher'"),
-            ({"version": 2}, "version 1"),
+            ({"version": 1}, "version 2"),
             ({"ids": [1, 2]}, r"shape \(2, 8\)"),
             ({"ids": [{}] * 10}, "ids must be texts"),
             ({"ids": [0] * 10}, "ids must be different"),
             ({"ids": "abcdefghij"}, "ids must be a list"),
-            ({"vectors": "../vectors.npy"}, "vectors must be a file"),
-            ({"vectors": None}, "vectors must be a file"),
+            ({"vectors": "../vectors.npy"}, "vectors must be in a file"),
+            ({"vectors": None}, "vectors must be in a file"),
+            ({"score_normalization": []}, "score_normalization must be null or"),
+            ({"score_normalization": {"top": 3}}, "score_normalization must be null"),
+            (
+                {
+                    "score_normalization": {
+                        "cohort": vectors.name,
+                        "shape": [10, 8],
+                        "top": 3,
+                        "method": "shift",
+                    }
+                },
+                "`score_normalization` must be what the threshold was chosen with",
+            ),
             ({"threshold": {}}, r"Threshold.to_dict"),
             ({"threshold": {**THRESHOLD.to_dict(), "value": None}}, "other forms"),
             ({"threshold": {**THRESHOLD.to_dict(), "value": 2.5}}, "`value` must be"),

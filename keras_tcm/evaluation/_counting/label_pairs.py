@@ -157,7 +157,7 @@ class PositivePairs:
         row_starts = queries.starts[first : last + 1]
         column_starts = gallery.starts[first : last + 1]
         rows = columns = queries.vectors[row_starts[0] : row_starts[-1]]
-        if gallery is not queries:
+        if gallery.vectors is not queries.vectors:
             columns = gallery.vectors[column_starts[0] : column_starts[-1]]
         if own is not None:
             own = own[row_starts[0] : row_starts[-1]] - column_starts[0]

@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_tcm.evaluation._inputs.pair_space import PairSpace, check_classes
-from keras_tcm.evaluation._walk.pair_walk import new_progress, similarities, tile_side
+from keras_tcm.evaluation._inputs.samples import similarities
+from keras_tcm.evaluation._walk.pair_walk import new_progress, tile_side
 from keras_tcm.evaluation._walk.plan import Plan
 from keras_tcm.evaluation.distances import (
     NUM_STEPS,

@@ -17,6 +17,10 @@ from keras_tcm.evaluation._inputs.samples import (
     sort_samples,
     unsorted_samples,
 )
+from keras_tcm.evaluation.score_normalization import (
+    ScoredRows,
+    ScoreNormalization,
+)
 from keras_tcm.labels import check_labels, encode_labels, to_array
 from keras_tcm.relevance import (
     ClassRelevance,
@@ -34,7 +38,8 @@ class PairSpace:
 
     Attributes:
         queries: The queries, sorted by class; under a `relevance` as they came.
-        gallery: The gallery, likewise; the queries themselves if there is no other.
+        gallery: The gallery, likewise; if there is no other, the queries themselves as
+            the other end of a pair.
         has_gallery: Whether the gallery is another than the queries. Without, each pair
             has two queries, and is met from both of its ends.
         own: Place of each query in the gallery, where it does not pair with itself;
@@ -56,6 +61,11 @@ class PairSpace:
     def times_met(self) -> int:
         """How often each pair is met from the side of the queries."""
         return 1 if self.has_gallery else 2
+
+    @property
+    def dimension(self) -> int:
+        """Length of the embeddings."""
+        return int(self.queries.vectors.embeddings[:1].shape[1])
 
     @property
     def num_own(self) -> int:
@@ -87,7 +97,7 @@ class PairSpace:
         return dataclasses.replace(
             self,
             queries=samples,
-            gallery=samples,
+            gallery=samples.flipped,
             has_gallery=False,
             own=np.arange(samples.size),
         )
@@ -100,6 +110,7 @@ def pair_space(
     gallery_labels: Any = None,
     relevance: Relevance | None = None,
     gallery_includes_queries: bool = False,
+    score_normalization: ScoreNormalization | None = None,
 ) -> PairSpace:
     """Check and order what is compared; see `evaluate_embeddings` for the arguments."""
     if (gallery_embeddings is None) != (gallery_labels is None):
@@ -147,11 +158,17 @@ def pair_space(
             vectors, known, own = vectors[:1], known[:1], None
     if len(vectors) == 1:
         check_symmetric(relevance)
+    if score_normalization is not None:
+        score_normalization.check_dimension("embeddings", vectors[0].shape[1])
+        scored = [score_normalization.rows(x) for x in vectors]
+        return make_space(
+            [scored[0], *(x.flipped for x in scored[1:])], known, relevance, own
+        )
     return make_space(vectors, known, relevance, own)
 
 
 def make_space(
-    vectors: Sequence[np.ndarray | Shards],
+    vectors: Sequence[np.ndarray | Shards | ScoredRows],
     labels: Sequence[Any],
     relevance: Relevance | None = None,
     own: np.ndarray | None = None,
@@ -182,7 +199,7 @@ def make_space(
         own = np.arange(ordered[0].size)
     return PairSpace(
         queries=ordered[0],
-        gallery=ordered[-1],
+        gallery=ordered[-1] if has_gallery else ordered[0].flipped,
         has_gallery=has_gallery,
         own=own,
         classes=classes,

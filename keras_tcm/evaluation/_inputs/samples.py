@@ -233,6 +233,20 @@ class UnitVectors:
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         return _unit_rows(self._source, self._order, index)
 
+    @functools.cached_property
+    def flipped(self) -> "UnitVectors":
+        """The same samples as the other end of a pair: these, unless scores are so."""
+        if not hasattr(self._source, "flipped"):
+            return self
+        return UnitVectors(self._source.flipped, self._order, self.num_cached)
+
+    @property
+    def embeddings(self) -> "UnitVectors":
+        """The unit vectors of the embeddings, where these are made of them."""
+        if not hasattr(self._source, "embeddings"):
+            return self
+        return UnitVectors(self._source.embeddings, self._order, self.num_cached)
+
     def part(self, some: range) -> "UnitVectors":
         """Consecutive vectors alone: another process is sent no more."""
         return self.at(slice(some.start, some.stop))
@@ -241,7 +255,10 @@ class UnitVectors:
         """Some vectors alone, to be read when they are needed."""
         if self._order is None:
             return UnitVectors(self._source[index])
-        return UnitVectors(self._source, self._order[index])
+        rows = self._order[index]
+        if hasattr(self._source, "some"):
+            return UnitVectors(self._source.some(rows), np.arange(len(rows)))
+        return UnitVectors(self._source, rows)
 
     def tensor(self, start: int, size: int) -> Any:
         """Vectors from `start` on as a backend tensor of `size` rows.
@@ -278,6 +295,29 @@ def to_tensor(rows: np.ndarray, size: int) -> Any:
     return keras.ops.convert_to_tensor(rows)
 
 
+def similarities(rows: Any, columns: Any) -> np.ndarray:
+    """Inner products of all rows of two backend tensors, on the host.
+
+    Args:
+        rows: Tensor of shape `(n, d)`.
+        columns: Tensor of shape `(m, d)`.
+
+    Returns:
+        An array of shape `(n, m)`, which may be read-only: without the copy that
+        `keras.ops.convert_to_numpy` may make.
+
+    Example:
+
+    >>> x = keras_tcm.evaluation.to_tensor(np.eye(2, dtype="float32"), 2)
+    >>> keras_tcm.evaluation.similarities(x, x).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    product = keras.ops.matmul(rows, keras.ops.transpose(columns))
+    if keras.backend.backend() == "torch":
+        return product.detach().cpu().numpy()
+    return np.asarray(product)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Samples:
     """Embeddings sorted by class and scaled to unit length.
@@ -305,6 +345,14 @@ class Samples:
             self.vectors[places], self.codes[places], len(self.starts) - 1
         )
 
+    @property
+    def flipped(self) -> "Samples":
+        """The same samples as the other end of a pair."""
+        vectors = self.vectors.flipped
+        if vectors is self.vectors:
+            return self
+        return dataclasses.replace(self, vectors=vectors)
+
     def of_classes(self, is_wanted: np.ndarray) -> "Samples":
         """The samples of some classes, which keep their numbers.
 
@@ -317,27 +365,25 @@ class Samples:
         return Samples(self.vectors.at(places), codes, starts, self.order[places])
 
 
-def sort_samples(
-    embeddings: np.ndarray | Shards, codes: np.ndarray, num_classes: int
-) -> Samples:
+def sort_samples(embeddings: Any, codes: np.ndarray, num_classes: int) -> Samples:
     """Sort embeddings by class.
 
-    A `numpy.memmap` and `Shards` are read and normalised in chunks each time; anything
-    else is normalised once.
+    An array is normalised once. What is not in memory as it is needed is read and
+    normalised in chunks each time: a `numpy.memmap`, or anything else with rows.
     """
     order = np.argsort(codes, kind="stable")
     codes = codes[order]
-    if isinstance(embeddings, Shards):
-        vectors = UnitVectors(embeddings, order)
-    elif isinstance(embeddings, np.memmap):
+    if isinstance(embeddings, np.memmap):
         vectors = UnitVectors(MappedRows(embeddings), order)
-    else:
+    elif isinstance(embeddings, np.ndarray):
         vectors = _hold(embeddings, order)
+    else:
+        vectors = UnitVectors(embeddings, order)
     starts = np.searchsorted(codes, np.arange(num_classes + 1))
     return Samples(vectors, codes, starts, order)
 
 
-def unsorted_samples(embeddings: np.ndarray | Shards) -> Samples:
+def unsorted_samples(embeddings: Any) -> Samples:
     """Samples in the order in which they come, of one class."""
     return sort_samples(embeddings, np.zeros(len(embeddings), np.int64), 1)
 

@@ -6,12 +6,16 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any
 
 import keras
 import numpy as np
 
-from keras_tcm.evaluation._inputs.samples import Samples, UnitVectors, to_tensor
+from keras_tcm.evaluation._inputs.samples import (
+    Samples,
+    UnitVectors,
+    similarities,
+    to_tensor,
+)
 from keras_tcm.evaluation._walk import kernels
 from keras_tcm.evaluation._walk.kernels import Tile
 from keras_tcm.evaluation._walk.plan import Plan, local_executor
@@ -33,29 +37,6 @@ _NUMBA_PAIRS = 2**26
 _PART_SIDE = 2**14
 # Parts along a side, at least, where there are as many tiles.
 _MIN_PARTS = 8
-
-
-def similarities(rows: Any, columns: Any) -> np.ndarray:
-    """Inner products of all rows of two backend tensors, on the host.
-
-    Args:
-        rows: Tensor of shape `(n, d)`.
-        columns: Tensor of shape `(m, d)`.
-
-    Returns:
-        An array of shape `(n, m)`, which may be read-only: without the copy that
-        `keras.ops.convert_to_numpy` may make.
-
-    Example:
-
-    >>> x = keras_tcm.evaluation.to_tensor(np.eye(2, dtype="float32"), 2)
-    >>> keras_tcm.evaluation.similarities(x, x).tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
-    """
-    product = keras.ops.matmul(rows, keras.ops.transpose(columns))
-    if keras.backend.backend() == "torch":
-        return product.detach().cpu().numpy()
-    return np.asarray(product)
 
 
 def steps_between(rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:
@@ -214,7 +195,7 @@ def walk_pairs(
         gallery.starts[codes],
         gallery.starts[codes + 1],
         _sides(len(queries), gallery.size, plan.block_size, row_side),
-        is_symmetric=gallery.vectors is queries and len(asked) == len(queries),
+        is_symmetric=gallery.vectors is queries.flipped and len(asked) == len(queries),
         use_numba=len(queries) * gallery.size >= _NUMBA_PAIRS,
     )
     places = list(_places(walk, asked))
@@ -362,11 +343,11 @@ def _part(
 ) -> WalkPart:
     is_diagonal = walk.is_symmetric and rows == columns
     row_vectors = column_vectors = walk.rows.part(rows)
-    column_positives = None
-    if not is_diagonal:
+    if not is_diagonal or walk.columns is not walk.rows:
         column_vectors = walk.columns.part(columns)
-        if walk.is_symmetric and ranks is not None:
-            column_positives = ranks.positives_of(columns)
+    column_positives = None
+    if walk.is_symmetric and not is_diagonal and ranks is not None:
+        column_positives = ranks.positives_of(columns)
     first_same, last_same = (
         np.clip(x[rows.start : rows.stop] - columns.start, 0, len(columns))
         for x in (walk.first_same, walk.last_same)
