@@ -53,6 +53,9 @@ TESTS = {
     ],
     "docs/relevance.md": ["tests/test_relevance_objects.py::test_the_page_runs"],
     "docs/samplers.md": ["tests/data/test_samplers_page.py::test_the_code_runs"],
+    "docs/vector_databases.md": [
+        "tests/threshold/test_vector_databases.py::test_the_page_runs"
+    ],
 }
 
 
