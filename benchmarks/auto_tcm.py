@@ -38,7 +38,6 @@ from auto_tcm_results import (
 )
 
 from keras_tcm import data, datasets, evaluate_embeddings, losses, models
-from keras_tcm.files import replacing
 from keras_tcm.study.grid import BASE_LOSSES
 from keras_tcm.study.training import NUM_EPOCHS, cosine_schedule
 from keras_tcm.study.tuning import choose_weight, held_out, margins
@@ -59,8 +58,6 @@ FIRST_SEED = 100
 CHUNK = 24
 # Samples that are embedded at once.
 BLOCK = 1024
-# Training samples of a model whose embeddings are kept.
-COHORT = 8 * BLOCK
 
 Plan = Callable[[Found], list[Job]]
 
@@ -128,17 +125,6 @@ def comparison(found: Found) -> list[Job]:
     return jobs
 
 
-def kept_models(_: Found) -> list[Job]:
-    """Models whose embeddings are kept, for `score_normalization.py`."""
-    held_out = [
-        job
-        for job in grid(range(1), held_out=True, steps=400)
-        if (job.network, job.loss) == ("resnet_small", "multi_similarity")
-    ]
-    compared = sorted(grid((3,)), key=lambda job: job.loss)
-    return [made for job in held_out + compared for made in (job, auto(job))]
-
-
 def base_losses(_: Found) -> list[Job]:
     """All base losses, on the test classes of two data sets."""
     cells = [("glyphs", loss) for loss in LOSSES]
@@ -171,19 +157,12 @@ def robustness(_: Found) -> list[Job]:
 PLANS: dict[str, Plan] = {
     "constants": constants,
     "comparison": comparison,
-    "embeddings": kept_models,
     "losses": base_losses,
     "robustness": robustness,
 }
 
 
-def complete(
-    path: pathlib.Path,
-    plan: Plan,
-    trainers: int,
-    evaluators: int,
-    folder: pathlib.Path | None = None,
-) -> None:
+def complete(path: pathlib.Path, plan: Plan, trainers: int, evaluators: int) -> None:
     """Do what a file of results lacks.
 
     Args:
@@ -191,17 +170,11 @@ def complete(
         plan: Jobs, given what has been found: perhaps more when it is.
         trainers: Processes that train.
         evaluators: Processes that evaluate.
-        folder: Where the embeddings are kept, each model's in a file; by default
-            nowhere.
     """
     found = read(path) if path.exists() else {}
     share_a_gpu = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     no_gpu = {"JAX_PLATFORMS": "cpu", "NUMBA_NUM_THREADS": "1"}
-
-    def is_missing(job: Job) -> bool:
-        return job not in found or (folder and not (folder / job.file_name).exists())
-
-    while missing := [job for job in plan(found) if is_missing(job)]:
+    while missing := [job for job in plan(found) if job not in found]:
         print(f"{len(missing)} trainings", flush=True)
         groups = collections.defaultdict(list)
         for job in sorted(missing, key=lambda job: job.seed):
@@ -215,7 +188,7 @@ def complete(
             worker_processes(trainers, share_a_gpu) as train,
             worker_processes(evaluators, no_gpu) as evaluate,
         ):
-            trained = [train(train_models, chunk, folder) for chunk in chunks]
+            trained = [train(train_models, chunk) for chunk in chunks]
             for future in concurrent.futures.as_completed(trained):
                 running = {
                     evaluate(measure, job, *made): job for job, made in future.result()
@@ -314,15 +287,11 @@ def batches(job: Job, y: np.ndarray) -> np.ndarray:
     return np.stack(rows).astype("int32")
 
 
-def train_models(
-    jobs: Sequence[Job], folder: pathlib.Path | None = None
-) -> list[tuple[Job, tuple[np.ndarray, float]]]:
+def train_models(jobs: Sequence[Job]) -> list[tuple[Job, tuple[np.ndarray, float]]]:
     """Train models by one compiled loop, and embed what they have not seen.
 
     Args:
         jobs: Jobs of one program, with a number of steps that 8 divides.
-        folder: Where the embeddings are kept, with those of a cohort of training
-            samples; by default nowhere.
 
     Returns:
         Each job with the embeddings and the seconds that it took.
@@ -390,7 +359,7 @@ def train_models(
         return jnp.asarray(np.resize(x, (size, *x.shape[1:])))
 
     trained = []
-    for job, (x, y, x_new, y_new) in zip(jobs, parts, strict=True):
+    for job, (x, y, x_new, _) in zip(jobs, parts, strict=True):
         begin = time.perf_counter()
         if job.noise:
             rng = np.random.default_rng(1)
@@ -413,19 +382,6 @@ def train_models(
         embeddings = np.concatenate([embed(state, block) for block in blocks])
         embeddings = embeddings[: len(x_new)]
         trained.append((job, (embeddings, time.perf_counter() - begin)))
-        if folder is not None:
-            drawn = np.random.default_rng(0).permutation(len(x))[:COHORT]
-            blocks = np.split(padded(x[drawn], COHORT), COHORT // BLOCK)
-            cohort = np.concatenate([embed(state, block) for block in blocks])
-            folder.mkdir(parents=True, exist_ok=True)
-            with replacing(folder / job.file_name) as path, path.open("wb") as file:
-                np.savez(
-                    file,
-                    embeddings=embeddings,
-                    labels=y_new,
-                    cohort=cohort[: len(drawn)],
-                    cohort_labels=y[drawn],
-                )
     return trained
 
 
@@ -437,7 +393,6 @@ def main() -> None:
         command = commands.add_parser(name, help=plan.__doc__)
         default = pathlib.Path("benchmarks/results/auto_tcm.csv")
         command.add_argument("--out", type=pathlib.Path, default=default)
-        command.add_argument("--embeddings", type=pathlib.Path, metavar="FOLDER")
         command.add_argument("--trainers", type=int, default=1)
         command.add_argument("--evaluators", type=int, default=os.cpu_count())
     command = commands.add_parser("report", help="print the tables of files of results")
@@ -450,10 +405,7 @@ def main() -> None:
         return
     if keras.backend.backend() != "jax":
         parser.error(f"KERAS_BACKEND must be jax. Received: {keras.backend.backend()}")
-    complete(
-        *(args.out, PLANS[args.command], args.trainers, args.evaluators),
-        args.embeddings,
-    )
+    complete(args.out, PLANS[args.command], args.trainers, args.evaluators)
 
 
 if __name__ == "__main__":

@@ -63,11 +63,6 @@ class Job:
         return dataclasses.replace(self, **{field.name: field.default for field in arm})
 
     @property
-    def file_name(self) -> str:
-        """Where its embeddings are kept."""
-        return "-".join(map(str, dataclasses.astuple(self))) + ".npz"
-
-    @property
     def cell(self) -> str:
         """What is trained, in words."""
         return f"{self.dataset}, {self.network}, {self.loss}"

@@ -1,14 +1,14 @@
 """What normalising scores after training does to models with and without TCM.
 
-    KERAS_BACKEND=jax python benchmarks/auto_tcm.py embeddings --embeddings FOLDER
+    KERAS_BACKEND=tensorflow python benchmarks/score_normalization.py train FOLDER
     python benchmarks/score_normalization.py measure FOLDER
     python benchmarks/score_normalization.py report
 
-The first command trains the models, and keeps the embeddings of the samples that are
-evaluated and of a cohort of training samples. How many of the cohort count, and how
-large it is, is chosen on training classes that were held out; then the test classes
-are looked at. Results are rows of a CSV file; those that it holds are not measured
-again.
+Networks, data sets and recipes are those of `keras-tcm study --preset embedded`. The
+first command keeps the embeddings of the samples that are evaluated and of a cohort of
+training samples. How many of the cohort count, and how large it is, is chosen on
+training classes that were held out; then the test classes are looked at. What is
+trained or measured is not done again. A training takes about a minute on two cores.
 """
 
 import argparse
@@ -19,23 +19,115 @@ import math
 import pathlib
 from collections.abc import Iterable, Iterator
 
-import auto_tcm
 import harness
 import numpy as np
-from auto_tcm_results import Job
 
-from keras_tcm import ScoreNormalization, choose_threshold, evaluate_embeddings
-from keras_tcm.files import write_text
+from keras_tcm import (
+    AutoTCM,
+    ScoreNormalization,
+    choose_threshold,
+    datasets,
+    evaluate_embeddings,
+)
+from keras_tcm.files import replacing, write_text
+from keras_tcm.study.grid import BASE_LOSSES, PRESETS
+from keras_tcm.study.training import embed, train_embedding_model
+from keras_tcm.study.tuning import held_out
+from keras_tcm.study.workers import worker_processes
 
+GRID = PRESETS["embedded"]
+SEEDS = (0,)
 RESULTS = pathlib.Path("benchmarks/results/score_normalization.csv")
 # The promised FAR, and that at which the FRR is told.
 FAR = 0.01
+# Half as many as in the study's comparisons, as in its search for margins.
+STEPS = 400
 TOPS = (5, 10, 20, 50, 100, 200)
 COHORTS = (1000, 4000, 8192)
 # What is compared on the test classes: chosen on held-out classes.
 TOP = 20
 COHORT = 4000
 METHODS = {"shift": "shift", "as_norm": "AS-norm"}
+NEITHER = "neither"
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A training of a cell of the study.
+
+    Attributes:
+        dataset: Name of the data set.
+        network: Name of the backbone.
+        loss: Name of the base loss.
+        has_tcm: Whether it is trained with `AutoTCM`.
+        is_held_out: Whether the last quarter of the training classes is evaluated, and
+            not trained on; otherwise the test classes.
+        seed: Seed of the weights and the batches.
+    """
+
+    dataset: str
+    network: str
+    loss: str
+    has_tcm: bool
+    is_held_out: bool
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Tells it from others."""
+        words = [self.dataset, self.network, self.loss, f"seed{self.seed}"]
+        words += ["tcm"] * self.has_tcm + ["held_out"] * self.is_held_out
+        return "-".join(words)
+
+    @property
+    def plain(self) -> "Model":
+        """The same without TCM."""
+        return dataclasses.replace(self, has_tcm=False)
+
+
+def models() -> list[Model]:
+    """What is trained."""
+    cells = [(cell.dataset, cell.recipe.backbone, cell.loss) for cell in GRID.cells()]
+    first = GRID.recipes[0].backbone, GRID.losses[0]
+    looked_at = [(cell, True, 0) for cell in cells if cell[1:] == first]
+    looked_at += [
+        (cell, False, seed)
+        for seed in SEEDS
+        for cell in sorted(cells, key=lambda cell: GRID.losses.index(cell[2]))
+    ]
+    return [
+        Model(*cell, has_tcm, is_held_out, seed)
+        for cell, is_held_out, seed in looked_at
+        for has_tcm in (False, True)
+    ]
+
+
+def train(model: Model, folder: pathlib.Path) -> None:
+    """Train a model, and keep embeddings that it makes."""
+    (x, y), (x_new, y_new) = datasets.load(model.dataset)
+    if model.is_held_out:
+        away = held_out(y)
+        x, y, x_new, y_new = x[~away], y[~away], x[away], y[away]
+    (recipe,) = (one for one in GRID.recipes if one.backbone == model.network)
+    loss = BASE_LOSSES[model.loss]()
+    trained, _ = train_embedding_model(
+        x,
+        np.unique(y, return_inverse=True)[1],
+        AutoTCM(loss) if model.has_tcm else loss,
+        STEPS,
+        model.seed,
+        recipe,
+    )
+    drawn = np.random.default_rng(0).permutation(len(x))[: max(COHORTS)]
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / f"{model.name}.npz") as path, path.open("wb") as file:
+        np.savez(
+            file,
+            embeddings=embed(trained, x_new),
+            labels=y_new,
+            cohort=embed(trained, x[drawn]),
+            cohort_labels=y[drawn],
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +135,14 @@ class Scores:
     """What the scores of a model are made of.
 
     Attributes:
-        job: The training.
+        model: The model.
         method: `"none"`, or that of the `ScoreNormalization`.
         top: How many of the cohort count.
         cohort: Size of the cohort.
         is_of_means: Whether the cohort are the means of its classes.
     """
 
-    job: Job
+    model: Model
     method: str = "none"
     top: int = 0
     cohort: int = 0
@@ -82,23 +174,23 @@ Found = dict[Scores, Measured]
 
 def plan() -> Iterator[Scores]:
     """What to measure, model by model."""
-    for job in auto_tcm.kept_models({}):
-        yield Scores(job)
+    for model in models():
+        yield Scores(model)
         for method in METHODS:
-            if not job.held_out:
-                yield Scores(job, method, TOP, COHORT)
+            if not model.is_held_out:
+                yield Scores(model, method, TOP, COHORT)
                 continue
             for top in TOPS:
-                yield Scores(job, method, top, COHORT)
+                yield Scores(model, method, top, COHORT)
             for cohort in COHORTS:
                 if cohort != COHORT:
-                    yield Scores(job, method, TOP, cohort)
-            yield Scores(job, method, TOP, COHORT, is_of_means=True)
+                    yield Scores(model, method, TOP, cohort)
+            yield Scores(model, method, TOP, COHORT, is_of_means=True)
 
 
 def measure(scores: Scores, folder: pathlib.Path) -> Measured:
     """Measure the scores of a model whose embeddings are in a folder."""
-    with np.load(folder / scores.job.file_name, allow_pickle=False) as file:
+    with np.load(folder / f"{scores.model.name}.npz", allow_pickle=False) as file:
         x, y = file["embeddings"], file["labels"]
         cohort, cohort_labels = file["cohort"], file["cohort_labels"]
     normalization = None
@@ -140,12 +232,12 @@ _MEASURED = [field.name for field in dataclasses.fields(Measured)]
 
 def read(path: pathlib.Path) -> Found:
     """Read results."""
-    jobs = {job.file_name: job for job in auto_tcm.kept_models({})}
+    known = {model.name: model for model in models()}
     found = {}
     with path.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             scores = Scores(
-                jobs[row["model"]],
+                known[row["model"]],
                 row["method"],
                 int(row["top"]),
                 int(row["cohort"]),
@@ -163,7 +255,7 @@ def write(path: pathlib.Path, found: Found) -> None:
     for scores, measured in found.items():
         numbers = (f"{x:.6g}" for x in dataclasses.astuple(measured))
         named = (getattr(scores, name) for name in _SCORES)
-        writer.writerow([scores.job.file_name, *named, *numbers])
+        writer.writerow([scores.model.name, *named, *numbers])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
 
@@ -207,90 +299,78 @@ _CHANGES = (
 
 
 def _held_out_table(found: Found) -> str:
-    rows = []
-    for arm in ("none", "auto"):
-        kinds = dict.fromkeys(
-            dataclasses.replace(scores, job=None)
-            for scores in found
-            if scores.job.held_out and scores.method != "none"
-        )
-        for kind in kinds:
-            pairs = [
-                (found[Scores(scores.job)], after)
-                for scores, after in found.items()
-                if scores.job.held_out
-                and scores.job.arm == arm
-                and dataclasses.replace(scores, job=None) == kind
-            ]
-            cohort = "class means" if kind.is_of_means else f"{kind.cohort:,}"
-            model = "without TCM" if arm == "none" else "AutoTCM"
-            name = METHODS[kind.method]
-            rows.append((model, name, str(kind.top), cohort, *_change(pairs)))
-    header = ("model", "method", "top", "cohort", *_CHANGES)
-    return harness.markdown_table(header, rows)
+    changes: dict[tuple[str, ...], list[tuple[Measured, Measured]]] = {}
+    for scores, after in found.items():
+        model = scores.model
+        if model.is_held_out and scores.method != "none":
+            line = (
+                "AutoTCM" if model.has_tcm else "without TCM",
+                METHODS[scores.method],
+                str(scores.top),
+                "class means" if scores.is_of_means else f"{scores.cohort:,}",
+            )
+            changes.setdefault(line, []).append((found[Scores(model)], after))
+    rows = [(*line, *_change(pairs)) for line, pairs in changes.items()]
+    return harness.markdown_table(
+        ("model", "method", "top", "cohort", *_CHANGES), sorted(rows, key=_by_arm)
+    )
 
 
-def _arms(found: Found) -> dict[str, dict[Job, Measured]]:
+def _by_arm(row: tuple[str, ...]) -> tuple[bool, bool]:
+    """Those without TCM first, and of these the shift."""
+    return row[0] != "without TCM", row[1] != METHODS["shift"]
+
+
+def _arms(found: Found) -> dict[str, dict[Model, Measured]]:
     """Results on the test classes by what was done, and then by model without TCM."""
-    arms: dict[str, dict[Job, Measured]] = {}
+    arms: dict[str, dict[Model, Measured]] = {}
     for method in ("none", *METHODS):
-        for arm in ("none", "auto"):
-            words = ["AutoTCM"] if arm == "auto" else []
+        for has_tcm in (False, True):
+            words = ["AutoTCM"] * has_tcm
             words += [METHODS[method]] if method != "none" else []
-            arms[" + ".join(words) or "without either"] = {
-                scores.job.plain: measured
+            arms[" + ".join(words) or NEITHER] = {
+                scores.model.plain: measured
                 for scores, measured in found.items()
-                if not scores.job.held_out
-                and (scores.method, scores.job.arm) == (method, arm)
+                if not scores.model.is_held_out
+                and (scores.method, scores.model.has_tcm) == (method, has_tcm)
             }
-    return arms
+    return {name: by_model for name, by_model in arms.items() if by_model}
 
 
 def _summary_table(found: Found) -> str:
     arms = _arms(found)
     rows = []
-    for before, after in (
-        ("without either", "shift"),
-        ("without either", "AS-norm"),
-        ("without either", "AutoTCM"),
-        ("without either", "AutoTCM + shift"),
-        ("without either", "AutoTCM + AS-norm"),
-        ("AutoTCM", "AutoTCM + shift"),
-        ("AutoTCM", "AutoTCM + AS-norm"),
-    ):
-        pairs = [
-            (arms[before][job], arms[after][job])
-            for job in arms[after]
-            if job in arms[before]
-        ]
-        rows.append((before, after, *_change(pairs)))
+    for before in (NEITHER, "AutoTCM"):
+        for after in arms:
+            if after != before and (before == NEITHER or after.startswith(before)):
+                pairs = [
+                    (arms[before][model], measured)
+                    for model, measured in arms[after].items()
+                ]
+                rows.append((before, after, *_change(pairs)))
     return harness.markdown_table(("from", "to", *_CHANGES), rows)
 
 
 def _model_table(found: Found) -> str:
     arms = _arms(found)
     rows = []
-    for job, plain in arms["without either"].items():
-        row = [job.cell]
-        for by_job in arms.values():
-            one = by_job.get(job)
-            row += (
-                ["-"]
-                if one is None
-                else [
-                    f"{1000 * one.opis:.2f}, {100 * one.promised_frr:.1f}, "
-                    f"{100 * one.recall_at_1:.1f}"
-                ]
+    for model in arms[NEITHER]:
+        row = [f"{model.dataset}, {model.network}, {model.loss}"]
+        for measured in (by_model[model] for by_model in arms.values()):
+            row.append(
+                f"{1000 * measured.opis:.2f}; {100 * measured.promised_frr:.1f} at "
+                f"{100 * measured.promised_far:.2f}; {100 * measured.recall_at_1:.1f}"
             )
         rows.append(tuple(row))
-        assert plain
     return harness.markdown_table(("data set, network, base loss", *arms), rows)
 
 
 def main() -> None:
-    """Measure what is missing, or write the report."""
+    """Train or measure what is missing, or write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("train", help="train what is missing")
+    command.add_argument("folder", type=pathlib.Path, help="for the embeddings")
     command = commands.add_parser("measure", help="measure what is missing")
     command.add_argument("folder", type=pathlib.Path, help="embeddings of the models")
     command.add_argument("--out", type=pathlib.Path, default=RESULTS)
@@ -300,10 +380,19 @@ def main() -> None:
     if args.command == "report":
         print(report(read(args.file)))
         return
+    is_trained = {
+        model: (args.folder / f"{model.name}.npz").exists() for model in models()
+    }
+    if args.command == "train":
+        with worker_processes(1) as submit:
+            for model, is_done in is_trained.items():
+                if not is_done:
+                    submit(train, model, args.folder).result()
+                    print(model.name, flush=True)
+        return
     found = read(args.out) if args.out.exists() else {}
     for scores in plan():
-        is_there = (args.folder / scores.job.file_name).exists()
-        if scores not in found and is_there:
+        if scores not in found and is_trained[scores.model]:
             found[scores] = measure(scores, args.folder)
             write(args.out, found)
     print(f"{len(found)} results")

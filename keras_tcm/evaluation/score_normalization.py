@@ -149,9 +149,13 @@ class ScoreNormalization:
 
         Example:
 
-        >>> queries = normalization.transform_queries(x)
-        >>> gallery = normalization.transform_gallery(x)
+        >>> cohort = np.random.default_rng(0).normal(size=(100, 4))
+        >>> normalization = keras_tcm.ScoreNormalization(cohort)
+        >>> queries = normalization.transform_queries(embeddings[:5])
+        >>> gallery = normalization.transform_gallery(embeddings)
         >>> distances = 1 - queries @ gallery.T
+        >>> distances.shape
+        (5, 64)
         """
         return self._transform(embeddings, is_gallery=False)
 

@@ -38,6 +38,7 @@ FACTS = {
     "04_choosing_a_threshold": (
         "threshold.far < FAR_TARGET and check.verdict != 'broken'"
         " and loaded.value == threshold.value == point.threshold"
+        " and evened.opis < result.opis and normalized.far < FAR_TARGET"
         " and os.path.getsize('report.html') > 10_000"
     ),
     "05_coming_from_tensorflow_similarity": (
