@@ -107,6 +107,12 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         # A misspelt option must not wait for the end of the first epoch.
         signature = inspect.signature(evaluate_embeddings)
         signature.bind(x, y, **options)
+        if options.get("score_normalization") is not None:
+            raise ValueError(
+                "`score_normalization` must be None: a cohort is embedded by one "
+                "model, and this one is still trained. Received: "
+                f"score_normalization={options['score_normalization']!r}"
+            )
         targets = options.get(
             "far_targets", signature.parameters["far_targets"].default
         )

@@ -25,7 +25,7 @@ from keras_tcm.evaluation.criteria import (
     operating_steps,
 )
 from keras_tcm.evaluation.distances import NUM_STEPS, TIE_STEPS, Histogram
-from keras_tcm.evaluation.score_normalization import ScoreNormalization, measure_of
+from keras_tcm.evaluation.score_normalization import ScoreNormalization
 from keras_tcm.validation import check_choice, check_integer
 
 # Candidates for a threshold: about evenly spaced rates up to the target, from a share
@@ -242,7 +242,9 @@ def count_classes(
             fewer than two classes with a positive and a negative pair.
     """
     base = make_criteria(
-        distance=measure_of(distance, score_normalization), at_thresholds=at_thresholds
+        distance=distance,
+        at_thresholds=at_thresholds,
+        score_normalization=score_normalization,
     )
     fields = {
         field.name: getattr(base, field.name) for field in dataclasses.fields(base)

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_tcm.evaluation.distances import (
-    DISTANCES,
     NUM_STEPS,
     STEPS_PER_UNIT,
-    STRETCHES,
     TIE_STEPS,
     Histogram,
     accepted_steps,
@@ -18,9 +16,9 @@ from keras_tcm.evaluation.distances import (
     from_cosine,
     to_cosine,
 )
+from keras_tcm.evaluation.score_normalization import measure_of
 from keras_tcm.validation import (
     UndefinedError,
-    check_choice,
     check_integer,
     check_number,
     check_range,
@@ -204,10 +202,9 @@ def make_criteria(
     num_thresholds: Any = 101,
     far_targets: Any = (0.001, 0.01, 0.1),
     at_thresholds: Any = (),
+    score_normalization: Any = None,
 ) -> Criteria:
     """Check what to measure: arguments of `evaluate_embeddings`, and their defaults.
-
-    The measure of distances may be a method of score normalisation, too.
 
     Raises:
         TypeError: If one has the wrong type.
@@ -219,7 +216,7 @@ def make_criteria(
             "`far_range` must be above 0: no number of negative pairs resolves a FAR "
             f"of 0. Received: far_range={far_range}"
         )
-    check_choice("distance", distance, (*DISTANCES, *STRETCHES))
+    distance = measure_of(distance, score_normalization)
     if frr_range is not None and calibration_range is not None:
         raise ValueError(
             "`frr_range` and `calibration_range` must not both be given. "

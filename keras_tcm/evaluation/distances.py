@@ -15,8 +15,8 @@ import math
 import numpy as np
 
 DISTANCES = ("cosine", "euclidean")
-# Of normalised scores, by method: by how much the products are stretched. No rounding
-# is done to steps by these.
+# Of normalised scores, by method: by how much the products are stretched. Sums of few
+# powers of 2, so that a distance finds back to its steps exactly.
 STRETCHES = {"shift": 2.25, "as_norm": 512.0}
 STEPS_PER_UNIT = 2**21
 NUM_STEPS = 2 * STEPS_PER_UNIT + 1

@@ -22,7 +22,7 @@ from keras_tcm.evaluation.groups import (
     measure_groups,
     read_groups,
 )
-from keras_tcm.evaluation.score_normalization import ScoreNormalization, measure_of
+from keras_tcm.evaluation.score_normalization import ScoreNormalization
 from keras_tcm.validation import check_choice, check_integer, check_several
 
 
@@ -211,10 +211,11 @@ def evaluate_embeddings(
         calibration_range,
         beta,
         epsilon,
-        measure_of(distance, score_normalization),
+        distance,
         num_thresholds,
         far_targets,
         at_thresholds,
+        score_normalization,
     )
     recall_at = _check_recall_at(recall_at)
     relevance = check_relevance(relevance)

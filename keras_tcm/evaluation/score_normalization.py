@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 import zipfile
+import zlib
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -23,14 +24,22 @@ from keras_tcm.evaluation.precision import full_precision
 from keras_tcm.files import replacing
 from keras_tcm.validation import check_choice, check_integer
 
-# Rows and cohort samples that are compared at a time: 32 MiB.
-_ROWS = 1024
+# Rows and cohort samples that are compared at a time: 4 MiB. Always as many, for what a
+# product is must not depend on how many are asked for.
+_ROWS = 128
 _COHORT_ROWS = 8192
 # Standard deviations below this one count as this one. The products of `as_norm` are
 # stretched by twice its inverse, so that none leaves [-1, 1].
 _LEAST_DEVIATION = 2.0 / STRETCHES["as_norm"]
 _DIGEST_BYTES = 16
 _FIELDS = ("cohort", "top", "method")
+# What NumPy raises where a file is no archive, or one of other things.
+_NO_ARCHIVE = (
+    *(ValueError, TypeError, KeyError, AttributeError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+# Vectors whose squared length differs from 1 by less are unit vectors.
+_UNIT_ERROR = 1e-6
 
 
 class ScoreNormalization:
@@ -47,10 +56,13 @@ class ScoreNormalization:
     "as_norm": ((s - m_1) / sd_1 + (s - m_2) / sd_2) / 2
     ```
 
-    and the distance between them 1 less that. It is a measure of its own: from -1.25
-    to 3.25 with a shift, mostly between 0.5 and 2, and without such bounds for
-    `as_norm`. Thresholds of the cosine distance mean nothing there. Standard
-    deviations below 1/256 count as that.
+    and the distance between them 1 less that. It is a measure of its own, mostly
+    between 0.5 and 2 with a shift, and from -20 to 20 for `as_norm`; thresholds of the
+    cosine distance mean nothing there. Standard deviations below 1/256 count as that,
+    which small values of `top` may come near.
+
+    Distances are told apart in steps of 1e-6 with a shift, and of 2.4e-4 for
+    `as_norm`.
 
     Hand it to `evaluate_embeddings`, `choose_threshold` and `Matcher`. For other
     engines, `transform_queries` and `transform_gallery` return vectors whose inner
@@ -62,11 +74,6 @@ class ScoreNormalization:
         top: How many of the cohort count, the most similar, at most `n`, and at least 2
             for `as_norm`. Defaults to 20.
         method: `"shift"` or `"as_norm"`. Defaults to `"shift"`.
-
-    Attributes:
-        cohort: The cohort as unit vectors, float32.
-        top: See above.
-        method: See above.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -105,17 +112,25 @@ class ScoreNormalization:
                 f"`top` must be at most the size of the cohort, {len(rows)}. "
                 f"Received: top={top}"
             )
-        self.cohort = normalize(np.asarray(rows[:]))
-        self.top = top
-        self.method = method
+        self._cohort = _unit(np.asarray(rows[:]))
+        self._cohort.setflags(write=False)
+        self._top, self._method = top, method
+        self._tensors: dict[int, Any] = {}
 
-    @classmethod
-    def restored(cls, cohort: np.ndarray, top: int, method: Any) -> Self:
-        """Make it anew of its attributes, to the last bit."""
-        known = cls(cohort, top, method)
-        # Scaled to unit length once more, some of these would change.
-        known.cohort = cohort
-        return known
+    @property
+    def cohort(self) -> np.ndarray:
+        """The cohort as unit vectors, float32."""
+        return self._cohort
+
+    @property
+    def top(self) -> int:
+        """How many of the cohort count."""
+        return self._top
+
+    @property
+    def method(self) -> str:
+        """`"shift"` or `"as_norm"`."""
+        return self._method
 
     @property
     def dimension(self) -> int:
@@ -236,7 +251,9 @@ class ScoreNormalization:
         return means, deviations
 
     def _tensor(self, start: int, size: int) -> Any:
-        return to_tensor(self.cohort[start : start + size], size)
+        if start not in self._tensors:
+            self._tensors[start] = to_tensor(self.cohort[start : start + size], size)
+        return self._tensors[start]
 
     # --------------------------------------------------------------------------- files
 
@@ -258,8 +275,8 @@ class ScoreNormalization:
         try:
             with np.load(path, allow_pickle=False) as file:
                 cohort, top, method = (file[name] for name in _FIELDS)
-            return cls.restored(cohort, top.item(), method.item())
-        except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            return cls(cohort, top.item(), method.item())
+        except _NO_ARCHIVE as error:
             raise ValueError(
                 "`path` must be a file that `ScoreNormalization.save` wrote. "
                 f"Received: {path}, which is none: {error}"
@@ -366,6 +383,13 @@ def _joined(
         vectors = vectors[::-1]
         numbers = [numbers[place ^ 1] for place in range(len(numbers))]
     return np.concatenate([*vectors, *numbers], axis=1, dtype=np.float32)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of unit length; those that have it stay as they are, to the last bit."""
+    rows = np.asarray(rows, np.float64)
+    is_unit = np.abs(np.einsum("ij,ij->i", rows, rows) - 1.0) < _UNIT_ERROR
+    return np.where(is_unit[:, None], rows, normalize(rows)).astype(np.float32)
 
 
 def _npz(name: str, path: str | os.PathLike[str]) -> pathlib.Path:

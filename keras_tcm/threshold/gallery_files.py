@@ -129,7 +129,7 @@ def _read_normalization(folder: pathlib.Path, values: Any) -> ScoreNormalization
             f"Received: {values!r:.100}"
         ) from None
     cohort = _read_vectors(folder, name, (rows, columns))
-    return ScoreNormalization.restored(cohort, top, method)
+    return ScoreNormalization(cohort, top, method)
 
 
 def _write_vectors(folder: pathlib.Path, vectors: np.ndarray) -> str:

@@ -228,8 +228,8 @@ class Threshold:
                 f"{len(first)}. Received: {len(second)}"
             )
         if score_normalization is not None:
-            first = score_normalization.rows(first)[:]
-            second = score_normalization.rows(second).flipped[:]
+            both = score_normalization.rows(np.concatenate([first, second]))
+            first, second = both[: len(first)], both.flipped[len(first) :]
         steps = to_steps(np.atleast_1d(pair_similarities(first, second)))
         return steps[0] if is_one and is_other else steps
 

@@ -21,6 +21,7 @@ from study_runs import measures, pair, write_runs
 
 from keras_tcm import (
     Evaluation,
+    ScoreNormalization,
     Threshold,
     choose_threshold,
     cli,
@@ -618,6 +619,16 @@ class TestThreshold:
         other, *_ = self.samples(tmp_path, seed=1, shift=0.6)
         assert run("check", out, other) == 3
         assert "The promise: broken" in capsys.readouterr().out
+
+    def test_thresholds_of_normalised_scores_are_for_python(self, tmp_path, capsys):
+        file, x, y = self.samples(tmp_path)
+        cohort = np.random.default_rng(0).normal(size=(100, x.shape[1]))
+        threshold = choose_threshold(
+            x, y, far=0.05, score_normalization=ScoreNormalization(cohort)
+        )
+        threshold.save(tmp_path / "threshold.json")
+        code = run("check", tmp_path / "threshold.json", file)
+        check_mistake(capsys, code, "threshold.json", "`Threshold.check` in Python")
 
     def test_options_of_the_promise(self, tmp_path):
         file, x, y = self.samples(tmp_path)

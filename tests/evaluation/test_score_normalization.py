@@ -2,7 +2,10 @@
 
 import concurrent.futures
 import dataclasses
+import gc
 import os
+import weakref
+import zipfile
 
 import keras
 import numpy as np
@@ -13,9 +16,18 @@ from hypothesis import strategies as st
 from test_distributed_evaluation import PickledParts, assert_same
 from test_evaluate_embeddings import assert_matches
 
-from keras_tcm import ScoreNormalization, choose_threshold, evaluate_embeddings
+from keras_tcm import (
+    OPIS,
+    Matcher,
+    ScoreNormalization,
+    callbacks,
+    choose_threshold,
+    compare_embeddings,
+    evaluate_embeddings,
+)
 from keras_tcm.evaluation import STRETCHES, from_cosine
 from keras_tcm.evaluation._counting import label_pairs
+from keras_tcm.evaluation._inputs import samples
 from keras_tcm.relevance import ClassRelevance, HierarchyLevel
 
 METHODS = ["shift", "as_norm"]
@@ -192,6 +204,60 @@ def test_blocks_parts_and_files(method, tmp_path):
     assert_same(evaluate(files, y, method, block_size=128), small)
 
 
+@pytest.mark.parametrize("known", [None, normalization()], ids=["cosine", "shift"])
+def test_vectors_go_with_their_evaluation(known, monkeypatch):
+    made = []
+    init = samples.UnitVectors.__init__
+
+    def remembered(self, *args, **options):
+        init(self, *args, **options)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(samples.UnitVectors, "__init__", remembered)
+    gc.disable()
+    try:
+        evaluate_embeddings(X, Y, score_normalization=known, verbose=False)
+        assert made
+        assert [one() for one in made if one() is not None] == []
+    finally:
+        gc.enable()
+
+
+def test_embeddings_of_scored_rows(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    files = samples.open_shards("x", [os.fspath(tmp_path / "x.npy")])
+    for source in (X, files):
+        vectors = samples.unsorted_samples(normalization().rows(source)).vectors
+        unit = samples.normalize(X)
+        np.testing.assert_array_equal(vectors.embeddings[:], unit)
+        part = vectors.at(slice(10, 20))
+        np.testing.assert_array_equal(part.embeddings[:], unit[10:20])
+        np.testing.assert_array_equal(part.flipped[:], vectors.flipped[10:20])
+
+
+def test_one_query_is_as_in_a_batch():
+    known = normalization()
+    whole = known.transform_queries(X)
+    for place in (0, 3, 50):
+        one = known.transform_queries(X[place : place + 1])
+        np.testing.assert_array_equal(one[0], whole[place])
+
+
+@pytest.mark.parametrize(("method", "margin"), [("shift", 3e-6), ("as_norm", 1e-3)])
+def test_other_engines_find_what_a_matcher_finds(method, margin):
+    """With the margins of docs/vector_databases.md."""
+    x, y = clusters(60, 8, seed=5)
+    known = normalization(method)
+    threshold = choose_threshold(x, y, far=0.05, score_normalization=known)
+    matcher = Matcher(threshold, score_normalization=known)
+    matcher.add(range(len(x)), x)
+    products = known.transform_queries(x) @ known.transform_gallery(x).T
+    for row, found in zip(products, matcher.match(x), strict=True):
+        ids, beyond = set(found.ids), row - threshold.similarity
+        assert ids <= set(np.flatnonzero(beyond >= -margin))
+        assert ids >= set(np.flatnonzero(beyond >= margin))
+
+
 def test_parts_hold_no_more_than_they_compare():
     x, _ = clusters(30, 9, seed=3)
     rows = normalization().rows(x)
@@ -278,6 +344,17 @@ def test_save_and_load(method, tmp_path):
 
 
 @pytest.mark.backend_free
+def test_the_digest_is_of_the_vectors():
+    known = normalization()
+    for cohort in (COHORT.astype("float64"), known.cohort, known.cohort.tolist()):
+        assert normalization(cohort=cohort).digest == known.digest
+    with pytest.raises(AttributeError):
+        known.top = 5
+    with pytest.raises(ValueError, match="read-only"):
+        known.cohort[0] = 0.0
+
+
+@pytest.mark.backend_free
 def test_files_of_other_kinds(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.npz.*cohort\.json"):
         normalization().save(tmp_path / "cohort.json")
@@ -285,7 +362,10 @@ def test_files_of_other_kinds(tmp_path):
     (tmp_path / "text.npz").write_text("no archive")
     objects = np.array([None])
     np.savez(tmp_path / "objects.npz", cohort=objects, top=objects, method=objects)
-    for name in ("other", "text", "objects"):
+    with zipfile.ZipFile(tmp_path / "words.npz", "w") as archive:
+        for name in ("cohort", "top", "method"):
+            archive.writestr(name, "words")
+    for name in ("other", "text", "objects", "words"):
         with pytest.raises(ValueError, match=r"`ScoreNormalization.save` wrote"):
             ScoreNormalization.load(tmp_path / f"{name}.npz")
     with pytest.raises(FileNotFoundError):
@@ -314,6 +394,14 @@ def test_wrong_arguments(options, error, message):
 def test_wrong_use():
     with pytest.raises(ValueError, match=r"`distance`.*euclidean"):
         evaluate(distance="euclidean")
+    with pytest.raises(ValueError, match=r"`distance`.*shift"):
+        evaluate_embeddings(X, Y, distance="shift")
+    with pytest.raises(ValueError, match=r"`distance`.*shift"):
+        compare_embeddings(X, X, Y, distance="shift")
+    with pytest.raises(ValueError, match=r"`distance`.*as_norm"):
+        OPIS(distance="as_norm")
+    with pytest.raises(ValueError, match=r"`score_normalization`.*still trained"):
+        callbacks.RetrievalEvaluation(X, Y, score_normalization=normalization())
     with pytest.raises(TypeError, match=r"`score_normalization`.*'shift'"):
         evaluate_embeddings(X, Y, score_normalization="shift")
     with pytest.raises(ValueError, match=r"dimension of the cohort, 6.*5"):

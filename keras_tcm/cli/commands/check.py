@@ -20,6 +20,11 @@ def run(args: argparse.Namespace) -> int:
         threshold = Threshold.load(args.threshold)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {legible(args.threshold)}: {error}") from None
+    if threshold.normalization_digest is not None:
+        raise UsageError(
+            f"{legible(args.threshold)} was chosen with a score normalisation, which "
+            "this command does not know: call `Threshold.check` in Python"
+        )
     file = args.file
     arrays = read_samples(file, args.labels, args.gallery, args.gallery_labels)
     try:

@@ -214,6 +214,7 @@ class UnitVectors:
     ) -> None:
         self._source, self._order = source, order
         self.num_cached = num_cached
+        self._flipped: UnitVectors | None = None
 
         # No method of this object, which would then outlive its last use.
         @functools.lru_cache(num_cached)
@@ -233,19 +234,24 @@ class UnitVectors:
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         return _unit_rows(self._source, self._order, index)
 
-    @functools.cached_property
+    @property
     def flipped(self) -> "UnitVectors":
-        """The same samples as the other end of a pair: these, unless scores are so."""
+        """The same samples as the other end of a pair: these, but for scored rows."""
         if not hasattr(self._source, "flipped"):
             return self
-        return UnitVectors(self._source.flipped, self._order, self.num_cached)
+        if self._flipped is None:
+            self._flipped = UnitVectors(
+                self._source.flipped, self._order, self.num_cached
+            )
+        return self._flipped
 
     @property
     def embeddings(self) -> "UnitVectors":
         """The unit vectors of the embeddings, where these are made of them."""
         if not hasattr(self._source, "embeddings"):
             return self
-        return UnitVectors(self._source.embeddings, self._order, self.num_cached)
+        rows = self._source.numbers[self._order]
+        return UnitVectors(self._source.embeddings, rows, self.num_cached)
 
     def part(self, some: range) -> "UnitVectors":
         """Consecutive vectors alone: another process is sent no more."""
