@@ -45,7 +45,16 @@ def to_cosine(values: np.ndarray | float, distance: str) -> np.ndarray:
 
 
 def distance_range(distance: str) -> tuple[float, float]:
-    """The least and the largest distance of the named measure."""
+    """The least and the largest distance of the named measure.
+
+    Args:
+        distance: `"cosine"`, `"euclidean"`, `"shift"` or `"as_norm"`.
+
+    Example:
+
+    >>> keras_tcm.evaluation.distance_range("shift")
+    (-1.25, 3.25)
+    """
     low, high = from_cosine(np.array([0.0, 2.0]), distance).tolist()
     return low, high
 

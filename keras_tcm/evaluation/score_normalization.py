@@ -293,6 +293,11 @@ def measure_of(distance: str, score_normalization: Any) -> str:
     Raises:
         TypeError: If it is neither.
         ValueError: If there is another distance beside it.
+
+    Example:
+
+    >>> keras_tcm.evaluation.measure_of("euclidean", None)
+    'euclidean'
     """
     if score_normalization is None:
         check_choice("distance", distance, DISTANCES)
@@ -311,7 +316,18 @@ def measure_of(distance: str, score_normalization: Any) -> str:
 
 
 def compared_dimension(dimension: int, distance: str) -> int:
-    """Length of the vectors that are compared, given that of the embeddings."""
+    """Length of the vectors that are compared, given that of the embeddings.
+
+    Args:
+        dimension: Length of the embeddings.
+        distance: The measure of a threshold: `"cosine"`, `"euclidean"`, or a method of
+            score normalisation.
+
+    Example:
+
+    >>> keras_tcm.evaluation.compared_dimension(64, "shift")
+    68
+    """
     if distance not in STRETCHES:
         return dimension
     return (2 if distance == "as_norm" else 1) * dimension + 4
