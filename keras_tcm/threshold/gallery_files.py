@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import re
+import threading
 import time
 import uuid
 from collections.abc import Hashable
@@ -30,6 +31,9 @@ _PARTIAL = re.compile(
 )
 # What a save that was killed has left is as old as that when it is cleared away.
 _SECONDS_OF_A_SAVE = 3600.0
+# Parsers of Python 3.11 in several threads may take each other for a broken one
+# (SystemError: AST constructor recursion depth mismatch).
+_PARSING = threading.Lock()
 # Times that a folder is read where it is saved anew meanwhile.
 _TRIALS = 10
 
@@ -149,7 +153,8 @@ def _read_vectors(
     path = folder / name
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
-        found = np.lib.format.read_array_header_1_0(file)
+        with _PARSING:
+            found = np.lib.format.read_array_header_1_0(file)
         if found != (shape, False, np.dtype(np.float32)):
             raise ValueError(
                 f"{path.name} must hold float32 vectors of shape {shape}. "
