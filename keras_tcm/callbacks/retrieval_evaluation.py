@@ -63,8 +63,10 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         evaluation: The last `Evaluation`, or `None`.
 
     Raises:
-        ValueError: If `every` or `batch_size` is below 1, `far_target` out of range, or
-            `x` shuffles. During `fit`, if the logs have one of the names already.
+        ValueError: If `every` or `batch_size` is below 1, `far_target` out of range,
+            `x` shuffles, or there is a `score_normalization`: a cohort is of one model,
+            and this one changes. During `fit`, if the logs have one of the names
+            already.
         ImportError: If `log_dir` is given and what it needs is not installed.
         TypeError: If `options` has a name that `evaluate_embeddings` does not know, or
             `x` is a generator.

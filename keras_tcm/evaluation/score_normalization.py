@@ -181,13 +181,8 @@ class ScoreNormalization:
     def _transform(self, embeddings: Any, is_gallery: bool) -> np.ndarray:
         rows = check_embeddings("embeddings", embeddings)
         self.check_dimension("embeddings", rows.shape[1])
-        unit = normalize(np.asarray(rows[:]))
-        offset, slope = self._terms(unit)
-        one = np.ones_like(offset)
-        parts = [unit], [-offset / 2.0, one]
-        if self.method == "as_norm":
-            parts = [unit * slope / 2.0, unit], [-offset / 2.0, one]
-        return _joined(*parts, is_gallery)
+        scored = self.rows(rows)
+        return (scored.flipped if is_gallery else scored).unscaled()
 
     # ---------------------------------------------------------------------- evaluation
 
@@ -287,7 +282,8 @@ def measure_of(distance: str, score_normalization: Any) -> str:
     """The measure of the distances, perhaps that of normalised scores.
 
     Args:
-        distance: `"cosine"`, or another measure without normalisation.
+        distance: `"cosine"`, or another measure without normalisation; with one, its
+            method is as good.
         score_normalization: A `ScoreNormalization` or `None`.
 
     Raises:
@@ -307,7 +303,7 @@ def measure_of(distance: str, score_normalization: Any) -> str:
             "`score_normalization` must be a `keras_tcm.ScoreNormalization` or None. "
             f"Received: score_normalization={score_normalization!r}"
         )
-    if distance != "cosine":
+    if distance not in ("cosine", score_normalization.method):
         raise ValueError(
             '`distance` must be "cosine" with a `score_normalization`, whose scores '
             f"are made of cosine similarities. Received: distance={distance!r}"
@@ -372,16 +368,15 @@ class ScoredRows:
             slope=self.slope[rows],
         )
 
+    def unscaled(self) -> np.ndarray:
+        """Vectors whose products are the scores themselves."""
+        return _joined(*self._parts(slice(None), 1.0), self.is_gallery)
+
     def __getitem__(self, index: Any) -> np.ndarray:
-        unit = normalize(np.asarray(self.embeddings[self.numbers[index]]))
-        offset, slope = self.offset[index], self.slope[index]
         stretch = STRETCHES[self.method]
         # Both ends share the stretch, and the large factors with the small ones.
         factor = 1.0 if self.method == "shift" else (2.0 / np.sqrt(stretch))
-        vectors = [unit]
-        if self.method == "as_norm":
-            vectors = [unit * slope * (factor / 2.0), unit / factor]
-        numbers = [-offset * (factor / 2.0), np.full_like(offset, 1.0 / factor)]
+        vectors, numbers = self._parts(index, factor)
         lengths = sum(
             np.einsum("ij,ij->i", x, x, dtype=np.float64) for x in (*vectors, *numbers)
         )
@@ -389,6 +384,22 @@ class ScoredRows:
         filled = np.sqrt(np.maximum(stretch - lengths, 0.0))[:, None]
         numbers = [*numbers, filled, np.zeros_like(filled)]
         return _joined(vectors, numbers, self.is_gallery) / np.float32(np.sqrt(stretch))
+
+    def _parts(
+        self, index: Any, factor: float
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Vectors and numbers whose products with those they are exchanged for add up.
+
+        Args:
+            index: Which rows.
+            factor: What one of two that are exchanged has more, and the other less.
+        """
+        unit = normalize(np.asarray(self.embeddings[self.numbers[index]]))
+        offset, slope = self.offset[index], self.slope[index]
+        vectors = [unit]
+        if self.method == "as_norm":
+            vectors = [unit * slope * (factor / 2.0), unit / factor]
+        return vectors, [-offset * (factor / 2.0), np.full_like(offset, 1.0 / factor)]
 
 
 def _joined(

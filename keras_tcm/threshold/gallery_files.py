@@ -177,7 +177,7 @@ def _named_vectors(folder: pathlib.Path) -> set[str]:
     """Names of the files of vectors that count, if there are any."""
     try:
         return _names(json.loads((folder / _INDEX).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Nothing, or something else, which the new index replaces.
         return set()
 

@@ -297,7 +297,7 @@ class Threshold:
             embeddings,
             labels,
             at_thresholds=(self.value,),
-            distance=self.distance if self.distance in DISTANCES else "cosine",
+            distance=self.distance,
             **options,
         )
         self._check_dimension("embeddings", counts.space.dimension)

@@ -29,8 +29,8 @@ def plot_reliability(
     labels: Any,
     prior: float = 0.5,
     num_bins: int = 10,
-    score_normalization: ScoreNormalization | None = None,
     ax: "matplotlib.axes.Axes | None" = None,
+    score_normalization: ScoreNormalization | None = None,
 ) -> "matplotlib.axes.Axes":
     """Draw how many pairs are positive against the probability that they are given.
 
@@ -46,8 +46,8 @@ def plot_reliability(
             negative pairs are weighted such that they are. Defaults to 0.5.
         num_bins: Number of bins, at least 2; those without pairs are not drawn.
             Defaults to 10.
-        score_normalization: What the threshold was chosen with, if anything.
         ax: Axes to draw on. Defaults to new ones.
+        score_normalization: What the threshold was chosen with, if anything.
 
     Returns:
         The axes. Bars are intervals for other classes of the same kind, with the
@@ -88,7 +88,7 @@ def plot_reliability(
         vectors,
         labels,
         at_thresholds=edges.tolist(),
-        distance=threshold.distance if score_normalization is None else "cosine",
+        distance=threshold.distance,
         score_normalization=score_normalization,
         verbose=False,
     )

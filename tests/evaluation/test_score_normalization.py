@@ -283,7 +283,6 @@ def test_other_roads(options):
     if isinstance(options.get("relevance"), HierarchyLevel):
         y = np.stack([y, np.arange(len(y))], axis=1)
     known = normalization()
-    # The same scores, by a gallery of vectors that are compared as they are.
     result = evaluate(x, y, **options)
     plain = evaluate_embeddings(x, y, verbose=False, **options)
     assert result.opis != pytest.approx(plain.opis, rel=1e-3)
@@ -294,6 +293,13 @@ def test_other_roads(options):
     point = result.operating_points[-1]
     found = (distances[is_same & is_other] > point.threshold).mean()
     assert point.frr == pytest.approx(found, abs=2e-3)
+    for group in result.groups:
+        inside = options["groups"] == group.label
+        # Of pairs with one end, each is counted from its end in the group.
+        others = inside if result.group_pairs == "both_ends" else slice(None)
+        there = (distances[inside][:, others], is_same[inside][:, others])
+        expected = (there[0][~there[1]] <= point.threshold).mean()
+        assert group.operating_points[-1].far == pytest.approx(expected, abs=2e-3)
     far = (distances[~is_same] <= point.threshold).mean()
     assert point.far == pytest.approx(far, abs=0.02 if "max_pairs" in options else 2e-3)
 

@@ -461,6 +461,15 @@ class TestFiles:
         path = folder / "matcher.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
+    @pytest.mark.parametrize(
+        "text", ["{", "[]", '{"vectors": null, "score_normalization": "x"}']
+    )
+    def test_what_is_broken_is_replaced(self, tmp_path, text):
+        folder, _ = self.saved(tmp_path)
+        (folder / "matcher.json").write_text(text)
+        Matcher(THRESHOLD).save(folder)
+        assert len(Matcher.load(folder)) == 0
+
     def test_files_of_something_else(self, tmp_path):
         folder, vectors = self.saved(tmp_path)
         right = (folder / "matcher.json").read_text()

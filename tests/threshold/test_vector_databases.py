@@ -15,26 +15,13 @@ import time
 import as_installed
 import numpy as np
 import pytest
+from test_matcher import DIMENSION, EUCLIDEAN, THRESHOLD, X, population
 
 import keras_tcm
-from keras_tcm import Matcher, choose_threshold
+from keras_tcm import Matcher
 from keras_tcm.evaluation import normalize
 
-DIMENSION = 8
-
-
-def population(seed, num_classes=120, size=6):
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(num_classes), size)
-    x = rng.normal(size=(num_classes, DIMENSION))[labels]
-    return x + 0.45 * rng.normal(size=x.shape), labels
-
-
-X, Y = population(0)
-THRESHOLDS = {
-    distance: choose_threshold(X, Y, far=0.02, distance=distance)
-    for distance in ("cosine", "euclidean")
-}
+THRESHOLDS = {one.distance: one for one in (THRESHOLD, EUCLIDEAN)}
 GALLERY = normalize(population(1)[0][:90])
 QUERIES = normalize(X[:80])
 
