@@ -60,8 +60,10 @@ def run(script, *arguments, processes=({},)):
 
 def check_equal(name, result, tolerance=1e-6, log_tolerance=1e-5):
     """The weights after one step and after eight, the memory and all logs."""
-    for what in "first step", "last step", "memory":
-        assert result[what] <= tolerance, (name, what, result)
+    assert result["first step"] <= tolerance, (name, result)
+    # Each of the eight steps rounds, in another order on every kind of processor.
+    for what in "last step", "memory":
+        assert result[what] <= 8 * tolerance, (name, what, result)
     # Small differences mean nothing where little has changed.
     assert result["change"] > 500 * tolerance, (name, result)
     for log, (expected, found) in result["logs"].items():
