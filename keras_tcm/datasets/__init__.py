@@ -8,6 +8,7 @@ from keras_tcm.datasets import (
     glyphs,
     inaturalist2018,
     long_tail,
+    scenes,
     sop,
     symbols,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "inaturalist2018",
     "load",
     "long_tail",
+    "scenes",
     "sop",
     "symbols",
 ]

@@ -136,7 +136,7 @@ def _clean_images(
             x_min, y_min, x_max, y_max = bounding_box(edges)
             aspect[i] = (x_max - x_min) / (y_max - y_min)
     plain, stretched = (
-        _smooth(x).reshape(len(characters), -1).astype("float64") for x in images
+        smooth(x).reshape(len(characters), -1).astype("float64") for x in images
     )
     return plain, stretched, aspect
 
@@ -153,7 +153,7 @@ def _draw(edges: np.ndarray, size: int, box: int, stretch: bool = False) -> np.n
     return fill(pixels, size)
 
 
-def _smooth(images: np.ndarray) -> np.ndarray:
+def smooth(images: np.ndarray) -> np.ndarray:
     """Applies the kernel (1, 2, 1), not normalised, along height and width."""
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
     rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
@@ -202,7 +202,7 @@ def sample(
             for i in shuffled[:num_faces]
         ]
     )
-    masters = _smooth(masters.astype("float64")) / (16 * 16)
+    masters = smooth(masters.astype("float64")) / (16 * 16)
 
     return vary(masters, stream, count, strength, IMAGE_SIZE, 2)
 
@@ -247,12 +247,12 @@ def vary(
     scale, stretch = 1 + spread(scale, MAX_SCALE), 1 + spread(stretch, MAX_STRETCH)
     y, x = y / (scale * stretch), x * stretch / scale
     x = x + spread(shear, MAX_SHEAR) * y
-    images = _look_up(
+    images = look_up(
         masters, (which * len(masters)).astype("int64"), zoom * y, zoom * x
     )
 
     share = strength * MAX_BLUR * blur
-    images = images + share * (_smooth(images) / 16 - images)
+    images = images + share * (smooth(images) / 16 - images)
     contrast = 1 - strength * MAX_FADE * fade
     noise = strength * MAX_NOISE * noise
     first, second, third = stream.random_sample((3, *images.shape))
@@ -260,7 +260,7 @@ def vary(
     return np.floor(images.clip(0, 1) * 255 + 0.5).astype("uint8")[..., None]
 
 
-def _look_up(
+def look_up(
     masters: np.ndarray, which: np.ndarray, y: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
     """Interpolates bilinearly at offsets from the masters' centre, dark outside."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,14 @@ from keras_tcm.datasets import (
     glyphs,
     inaturalist2018,
     long_tail,
+    scenes,
     sop,
     symbols,
 )
 from keras_tcm.validation import check_choice
 
-Split = tuple[np.ndarray, np.ndarray]
+# Images and labels; or, of scenes, captions together with images, and labels.
+Split = tuple[Any, np.ndarray]
 
 # Each takes `data_dir`, which may be `None`.
 _LOADERS: dict[str, Callable[..., tuple[Split, Split]]] = {
@@ -28,6 +31,8 @@ _LOADERS: dict[str, Callable[..., tuple[Split, Split]]] = {
     "glyphs": glyphs.load,
     "long_tail": long_tail.load,
     "symbols": symbols.load,
+    # Captions and images in memory
+    "scenes": scenes.load,
     # Paths of images
     "cars196": cars196.load,
     "cub200": cub200.load,
@@ -43,10 +48,11 @@ def load(
 
     Args:
         name: `"glyphs"`, `"symbols"`, `"long_tail"` or `"codes"` (28 x 28 characters
-            of hundreds of classes, drawn on first use) or `"digits"` (8 x 8
-            handwritten digits, ten classes), which come with the package; `"cub200"`,
-            `"cars196"`, `"sop"` or `"inaturalist2018"`, which are read where you
-            unpacked them.
+            of hundreds of classes, drawn on first use), `"digits"` (8 x 8
+            handwritten digits, ten classes) or `"scenes"` (captions and 32 x 32
+            pictures in colour, hundreds of classes, made on first use), which come
+            with the package; `"cub200"`, `"cars196"`, `"sop"` or
+            `"inaturalist2018"`, which are read where you unpacked them.
         data_dir: For those that come with the package, the folder for what is
             generated: defaults to `keras_tcm` in `$KERAS_HOME`, or in `~/.keras`
             where that is not set. For the others, and required, the folder of the
@@ -57,7 +63,8 @@ def load(
         `(N, height, width, 1)`, 0 to 255, or paths of their files, strings of shape
         `(N,)`, which `data.ClassBalancedSampler` and `data.ImageBatches` read. Labels
         are int64 of shape `(N,)`: the train classes are `0 ... C - 1`, the test
-        classes go on from `C`.
+        classes go on from `C`. Each `x` of the scenes is a pair of arrays,
+        `(tokens, images)`: see `datasets.scenes.load`.
 
     Raises:
         ValueError: If `name` is not one of the above, `data_dir` is missing, or what
