@@ -27,7 +27,6 @@ import numpy as np
 from keras_tcm.datasets import scene_captions, scene_pictures
 from keras_tcm.datasets.cache import Arrays, cached_arrays
 from keras_tcm.datasets.character_images import log_uniform
-from keras_tcm.datasets.scene_captions import LENGTH, VOCABULARY
 from keras_tcm.datasets.scene_classes import VERSION, Scene, choose_scenes
 
 Split = tuple[tuple[np.ndarray, np.ndarray], np.ndarray]
@@ -35,6 +34,12 @@ Split = tuple[tuple[np.ndarray, np.ndarray], np.ndarray]
 TRAIN_COUNTS = (8, 40)
 TEST_COUNTS = (8, 32)
 FILE_NAME = f"scenes-v{VERSION}.npz"
+
+LENGTH = scene_captions.LENGTH
+"""Words that a caption may have: how many tokens there are of each."""
+
+VOCABULARY = scene_captions.VOCABULARY
+"""All words of the captions. The id of a word is its place, counted from 1."""
 
 _IDS = {word: place for place, word in enumerate(VOCABULARY, 1)}
 
@@ -56,6 +61,8 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
 
     >>> from keras_tcm.datasets import scenes
     >>> ((tokens, images), y), _ = scenes.load()
+    >>> scenes.captions(tokens[:1])
+    ['here is the large scarlet star higher than a scarlet triangle that is small']
     >>> tokens.shape, images.shape, y.shape
     ((11390, 24), (11390, 32, 32, 3), (11390,))
     """
