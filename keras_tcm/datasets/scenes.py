@@ -52,10 +52,11 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
             in `~/.keras` where that is not set.
 
     Returns:
-        `(x_train, y_train), (x_test, y_test)`. Each `x` is `(tokens, images)`:
-        captions as int32 of shape `(N, 24)`, ids of words with zeros behind them, and
-        uint8 pictures of shape `(N, 32, 32, 3)`. Labels are int64 of shape `(N,)`, in
-        order of class. Train classes are `0 ... C - 1`, test classes go on from `C`.
+        `(x_train, y_train), (x_test, y_test)`. Each `x` is `(tokens, images)`, which
+        are captions, int32 of shape `(N, 24)`, ids of words with zeros behind them,
+        and uint8 pictures of shape `(N, 32, 32, 3)`. Labels are int64 of shape
+        `(N,)`, in order of class. Train classes are `0 ... C - 1`, test classes go on
+        from `C`.
 
     Example:
 
@@ -94,7 +95,7 @@ def tokenize(texts: Sequence[str]) -> np.ndarray:
             stops do not matter.
 
     Returns:
-        int32 array of shape `(len(texts), 24)`: the place of each word in
+        int32 array of shape `(len(texts), 24)`, with the place of each word in
         `VOCABULARY`, counted from 1, and zeros behind the last one.
 
     Raises:
