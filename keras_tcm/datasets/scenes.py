@@ -2,9 +2,9 @@
 
 A class is a scene: two things (each of 2 sizes, 8 colours and 12 shapes) of which one
 lies left of, above, inside or in front of the other. An instance is a caption of the
-scene and a picture of it. It stands for finding pictures by text: with one network for
-captions and one for pictures, or with other pairs of which either side can be asked
-for. Testing has other scenes than training, made of the same words.
+scene and a picture of it. It stands for finding pictures by text, with one network for
+captions and one for pictures. Testing has other scenes than training, made of the same
+words.
 
 Every caption says all that tells the classes apart, in one of many wordings ("a tiny
 red disc to the left of the big star in blue", "one large blue star right of a small red
