@@ -38,6 +38,12 @@ def set_direction(metric: Any, direction: str) -> None:
     metric._direction = direction
 
 
+def origin_of(tensor: Any) -> tuple[Any, list[Any]]:
+    """The layer whose call made a `keras.KerasTensor`, and what it was called on."""
+    layer, place, _ = tensor._keras_history
+    return layer, list(layer._inbound_nodes[place].input_tensors)
+
+
 def random_state(rng: np.random.Generator) -> np.ndarray:
     """A value for the state of a `keras.random.SeedGenerator`: a seed and a counter."""
     return np.array([rng.integers(2**31), 0])

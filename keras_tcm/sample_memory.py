@@ -23,7 +23,7 @@ class SampleMemory:
             shape and a dtype. What several replicas write must be taken from one.
 
     Attributes:
-        embeddings: Variable of shape `(size, d)`, once there is one.
+        embeddings: Variable of shape `(size, ...)`, once there is one.
         labels: Variable of shape `(size, ...)`.
         weights: Variable of shape `(size,)`, where samples have weights.
     """
@@ -42,7 +42,7 @@ class SampleMemory:
 
     def build(
         self,
-        dimension: int,
+        embedding_shape: tuple[int, ...],
         label_shape: tuple[int, ...] = (),
         label_dtype: str = "int32",
         has_weights: bool = False,
@@ -50,7 +50,8 @@ class SampleMemory:
         """Make the variables.
 
         Args:
-            dimension: Width of the embeddings.
+            embedding_shape: Shape of the embedding of one sample, `(d,)`, or `(2, d)`
+                of two towers.
             label_shape: Shape of the label of one sample. Defaults to `()`.
             label_dtype: Dtype of labels. Integers of any are kept as the widest that
                 the backend has: a later batch may need them. Defaults to `"int32"`.
@@ -60,7 +61,7 @@ class SampleMemory:
             label_dtype = widest_integer()
         rows = (self.size,)
         self.embeddings = self._add_variable(
-            "embeddings", (*rows, dimension), "float32"
+            "embeddings", (*rows, *embedding_shape), "float32"
         )
         self.labels = self._add_variable("labels", (*rows, *label_shape), label_dtype)
         if has_weights:
@@ -89,7 +90,7 @@ class SampleMemory:
         """Write a batch over the oldest samples.
 
         Args:
-            embeddings: Tensor of shape `(batch, d)`, of any norm.
+            embeddings: Tensor of shape `(batch, ...)`, of any norm.
             labels: Tensor of shape `(batch, ...)`.
             weights: Tensor of shape `(batch,)`, where samples have weights.
 
@@ -123,7 +124,7 @@ class SampleMemory:
         """Raise unless a batch has rows of the shape of those that are kept.
 
         Args:
-            embeddings: Tensor of shape `(batch, d)`.
+            embeddings: Tensor of shape `(batch, ...)`.
             labels: Tensor of shape `(batch, ...)`.
             hint: What to do about it, after the shape in the message.
         """

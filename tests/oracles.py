@@ -160,9 +160,12 @@ def reduce_eligible_rows(rows, eligible, w, reduction):
     return mean * factor[reduction]
 
 
-def partners(y, w, i):
-    """Indices of the positives and the negatives of anchor i that have a weight."""
-    others = [j for j in range(len(y)) if j != i and w[j] > 0]
+def partners(y, w, i, gallery=None):
+    """Indices of the positives and the negatives of anchor i that have a weight.
+
+    With a gallery of as many items, item i is one of them.
+    """
+    others = [j for j in range(len(y)) if (j != i or gallery is not None) and w[j] > 0]
     positives = [j for j in others if y[j] == y[i]]
     negatives = [j for j in others if y[j] != y[i]]
     return positives, negatives
@@ -177,13 +180,14 @@ def multi_similarity(
     base=0.5,
     epsilon=0.1,
     reduction="sum_over_batch_size",
+    gallery=None,
 ):
     y = flat_labels(y)
     w = unit_weights(w, len(y))
-    s = similarities(x)
+    s = similarities(x, gallery)
     rows = []
     for i in range(len(y)):
-        positives, negatives = partners(y, w, i)
+        positives, negatives = partners(y, w, i, gallery)
         kept_positives, kept_negatives = positives, negatives
         if epsilon is not None:
             hardest_negative = max((s[i, j] for j in negatives), default=-math.inf)
@@ -201,14 +205,14 @@ def multi_similarity(
 
 
 def supervised_contrastive(
-    x, y, w=None, temperature=0.1, reduction="sum_over_batch_size"
+    x, y, w=None, temperature=0.1, reduction="sum_over_batch_size", gallery=None
 ):
     y = flat_labels(y)
     w = unit_weights(w, len(y))
-    s = similarities(x)
+    s = similarities(x, gallery)
     rows, eligible = [], []
     for i in range(len(y)):
-        positives, negatives = partners(y, w, i)
+        positives, negatives = partners(y, w, i, gallery)
         eligible.append(bool(positives))
         row = 0.0
         if positives:
@@ -232,14 +236,16 @@ def sigmoid(z):
     return math.exp(z) / (1.0 + math.exp(z))
 
 
-def smooth_ap(x, y, w=None, temperature=0.01, reduction="sum_over_batch_size"):
+def smooth_ap(
+    x, y, w=None, temperature=0.01, reduction="sum_over_batch_size", gallery=None
+):
     """The paper's form: a query is not in its own retrieval set."""
     y = flat_labels(y)
     w = unit_weights(w, len(y))
-    s = similarities(x)
+    s = similarities(x, gallery)
     rows, eligible = [], []
     for q in range(len(y)):
-        positives, negatives = partners(y, w, q)
+        positives, negatives = partners(y, w, q, gallery)
         eligible.append(bool(positives))
         precision = weight = 0.0
         for i in positives:

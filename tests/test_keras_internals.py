@@ -92,3 +92,12 @@ def test_changed_results_of_metrics():
     history = model.fit(X, Y, epochs=1, verbose=0).history
     assert history["epochs"] == [101.0]
     assert model.evaluate(X, Y, verbose=0, return_dict=True)["epochs"] == 102.0
+
+
+def test_origin_of():
+    inputs = [keras.Input((2,)), keras.Input((2,))]
+    layer = keras.layers.Add()
+    for order in (inputs, inputs[::-1]):
+        found, called_on = _keras_internals.origin_of(layer(order))
+        assert found is layer
+        assert [x is y for x, y in zip(called_on, order, strict=True)] == [True, True]

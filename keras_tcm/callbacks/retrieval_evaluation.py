@@ -12,6 +12,7 @@ from keras_tcm.callbacks.fixed_margins import FixedMargins
 from keras_tcm.callbacks.same_rows import check_same_rows
 from keras_tcm.callbacks.tensorboard_figures import TensorBoardFigures
 from keras_tcm.evaluation import Evaluation, UndefinedError, evaluate_embeddings
+from keras_tcm.models import CrossBatchMemory, towers
 from keras_tcm.validation import (
     check_choice,
     check_integer,
@@ -38,6 +39,8 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         x: Samples to embed: arrays, `data.ImageBatches`, or another data set that
             `model.predict` accepts and that gives the same rows in the order of `y` at
             every pass. Of a data set, the first batch is taken a few times to see that.
+            Of a model with two towers, its two inputs, or the queries alone if there is
+            a `gallery`.
         y: One label per sample, shape `(n,)`, of any hashable kind; with `relevance`
             among the options, what that compares.
         every: Evaluate at the end of every so many epochs, and of the first one. The
@@ -56,8 +59,12 @@ class RetrievalEvaluation(keras.callbacks.Callback):
             no figures.
         verbose: Whether to print the line. Defaults to `"auto"`: if `fit` prints
             progress.
+        gallery: Samples to search among and their labels, `(x, y)`, of the same kinds.
+            A model with two towers (`keras_tcm.layers.StackTowers`) embeds them by its
+            second one, and `x` by its first. Defaults to `None`: the samples are
+            compared with each other, or the queries with the items of `x`.
         **options: Keyword arguments of `evaluate_embeddings`, such as `far_range`,
-            `recall_at`, `relevance` or `gallery_embeddings`.
+            `recall_at` or `relevance`; or `gallery_embeddings`, which do not change.
 
     Attributes:
         evaluation: The last `Evaluation`, or `None`.
@@ -71,6 +78,9 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         TypeError: If `options` has a name that `evaluate_embeddings` does not know, or
             `x` is a generator.
         KeyError: During `fit`, if the model has no output of that name.
+
+    With two towers, `RetrievalEvaluation(texts, y_texts, gallery=(images, y_images))`
+    embeds texts and images by their towers.
 
     Example:
 
@@ -94,6 +104,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         far_target: float = 0.01,
         log_dir: str | os.PathLike[str] | None = None,
         verbose: bool | str = "auto",
+        gallery: tuple[Any, Any] | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -121,6 +132,9 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         targets = check_several("far_targets", targets, "numbers")
         if self.far_target not in targets:
             targets = (*targets, self.far_target)
+        self.gallery = gallery
+        if gallery is not None:
+            _check_gallery(gallery, options)
         self.options = {"verbose": False, **options, "far_targets": targets}
         if y is None:
             raise TypeError("`y` must be one label per row of `x`. Received: y=None")
@@ -156,16 +170,11 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         if (epoch + 1) % self.every and not self._is_first:
             return
         self._is_first = False
-        batched = not isinstance(self.x, keras.utils.PyDataset)
-        embeddings = self.model.predict(
-            self.x, batch_size=self.batch_size if batched else None, verbose=0
-        )
-        if isinstance(embeddings, dict):
-            embeddings = embeddings[self.output]
+        embeddings, of_gallery = self._embed()
         loss = getattr(self.model, "loss", None)
         at_thresholds = self._fixed_margins.thresholds(loss)
         at_thresholds += tuple(self.options.get("at_thresholds", ()))
-        options = {**self.options, "at_thresholds": at_thresholds}
+        options = {**self.options, **of_gallery, "at_thresholds": at_thresholds}
         try:
             self.evaluation = evaluate_embeddings(embeddings, self.y, **options)
         except UndefinedError as error:
@@ -185,6 +194,26 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         if self._figures and self.evaluation:
             threshold = values[self.prefix + "threshold"]
             self._figures.write(self.evaluation, epoch, threshold)
+
+    def _embed(self) -> tuple[Any, dict[str, Any]]:
+        """Embeddings of the samples, and what those of a gallery add to the options."""
+        if self.gallery is None:
+            return self._predict(self.model, self.x), {}
+        models = (self.model, self.model)
+        if _has_towers(self.model):
+            models = towers(self.model)
+        x, y = self.gallery
+        return self._predict(models[0], self.x), {
+            "gallery_embeddings": self._predict(models[1], x),
+            "gallery_labels": y,
+        }
+
+    def _predict(self, model: keras.Model, x: Any) -> Any:
+        batched = not isinstance(x, keras.utils.PyDataset)
+        embeddings = model.predict(
+            x, batch_size=self.batch_size if batched else None, verbose=0
+        )
+        return embeddings[self.output] if isinstance(embeddings, dict) else embeddings
 
     def _check_names(self, logs: dict[str, Any], values: dict[str, float]) -> None:
         """Raise if somebody else has logged one of the names."""
@@ -230,3 +259,29 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         if self._line and is_wanted:
             print(self._line, flush=True)
         self._line = None
+
+
+def _has_towers(model: keras.Model) -> bool:
+    if isinstance(model, CrossBatchMemory):
+        model = model.model
+    return len(getattr(getattr(model, "output", None), "shape", ())) == 3
+
+
+def _check_gallery(gallery: Any, options: dict[str, Any]) -> None:
+    """Raise unless a gallery is samples and their labels, and the only one."""
+    if not isinstance(gallery, tuple | list) or len(gallery) != 2:
+        raise ValueError(
+            "`gallery` must be samples and their labels, (x, y). "
+            f"Received: gallery of type {type(gallery).__name__}"
+        )
+    if options.get("gallery_embeddings") is not None:
+        raise ValueError(
+            "`gallery_embeddings` must be None with a `gallery`, which is embedded at "
+            "every evaluation. Received: both"
+        )
+    x, y = gallery
+    if y is None:
+        raise TypeError(
+            "`gallery` must have one label per row. Received: gallery=(x, None)"
+        )
+    check_same_rows(x, y if options.get("relevance") is None else None)

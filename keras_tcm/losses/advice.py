@@ -44,12 +44,12 @@ class Advice:
         """Warn of what looks like the output of a softmax.
 
         Args:
-            predictions: Tensor of shape `(batch, d)`.
+            predictions: Tensor of shape `(batch, d)`, or of two towers.
         """
         if not self._is_due("softmax", predictions) or min(predictions.shape) < 2:
             return
-        sums = ops.sum(predictions, axis=1)
-        squares = ops.sum(ops.square(predictions), axis=1)
+        sums = ops.sum(predictions, axis=-1)
+        squares = ops.sum(ops.square(predictions), axis=-1)
         is_softmax = ops.logical_and(
             ops.all(predictions >= 0), ops.all(ops.abs(sums - 1) < 1e-3)
         )
@@ -63,7 +63,11 @@ class Advice:
             )
 
     def look_at_pairs(
-        self, labels: Any, weights: Any, relevance: Relevance | None
+        self,
+        labels: Any,
+        weights: Any,
+        relevance: Relevance | None,
+        has_towers: bool = False,
     ) -> None:
         """Warn of a batch without a positive, or without a negative pair.
 
@@ -71,6 +75,7 @@ class Advice:
             labels: Labels of all samples of the batch, shape `(n, ...)`.
             weights: Their instance weights, shape `(n,)`.
             relevance: What compares labels.
+            has_towers: Whether the query and the item of each sample are a pair.
         """
         if not self._is_due("pairs", labels, weights):
             return
@@ -81,7 +86,7 @@ class Advice:
         if size < 2 or (relevance is not None and size > _MAX_MATRIX):
             return
         has_positive, has_negative = map(bool, has_pairs(labels, relevance))
-        if not has_positive:
+        if not has_positive and not has_towers:
             self._tell(
                 "pairs",
                 f"got a batch of {size} samples in which no pair is positive: "

@@ -24,14 +24,15 @@ def sampled_pairs(embeddings: Any, labels: Any, weights: Any, relevance: Any) ->
     """Pairs among at most 256 samples, without gradient.
 
     Args:
-        embeddings: Unit vectors of shape `(n, d)`.
+        embeddings: Unit vectors of shape `(n, d)`, or `(n, 2, d)` of two towers.
         labels: Tensor of shape `(n, ...)`.
         weights: Instance weights of shape `(n,)`. A sample of weight 0 has no pair,
             and any other counts once.
         relevance: What compares labels; see `pair_masks`.
 
     Returns:
-        Each pair once, or from both of its ends where they may see it differently.
+        Each pair once, or from both of its ends where they may see it differently; of
+        two towers, each pair of a query and an item.
     """
     size = ops.shape(embeddings)[0]
     if not isinstance(size, int) or size > _MAX_SAMPLES:
@@ -47,18 +48,25 @@ def sampled_pairs(embeddings: Any, labels: Any, weights: Any, relevance: Any) ->
         )
     embeddings = ops.stop_gradient(embeddings)
     is_kept = weights > 0
-    masks = pair_masks(labels, labels, relevance=relevance)
+    places = ops.arange(ops.shape(is_kept)[0], dtype="int32")
+    has_towers = len(embeddings.shape) == 3
+    anchors = partners = embeddings
+    own = places
+    if has_towers:
+        anchors, partners = embeddings[:, 0], embeddings[:, 1]
+        # The query and the item of a sample are a pair.
+        own = -ops.ones_like(places)
+    masks = pair_masks(labels, labels, own, relevance)
     is_positive, is_negative = (
         ops.logical_and(mask, ops.expand_dims(is_kept, 1)) for mask in masks
     )
-    if relevance is None or relevance.is_symmetric:
-        places = ops.arange(ops.shape(is_kept)[0], dtype="int32")
+    if not has_towers and (relevance is None or relevance.is_symmetric):
         is_first = places[:, None] < places[None, :]
         is_positive, is_negative = (
             ops.logical_and(mask, is_first) for mask in (is_positive, is_negative)
         )
     ones = ops.cast(is_kept, embeddings.dtype)
-    similarities = ops.matmul(embeddings, ops.transpose(embeddings))
+    similarities = ops.matmul(anchors, ops.transpose(partners))
     return Pairs(similarities, is_positive, is_negative, ones, ones)
 
 
@@ -83,7 +91,7 @@ def margins_at(pairs: Pairs, far_range: tuple[float, float]) -> tuple[Any, Any]:
         descending = -ops.sort(-similarities)
     else:
         # No more of them matter, which takes a tenth of the time of sorting all.
-        most = int(high * size * (size - 1)) + 2
+        most = int(high * size * size) + 2
         descending, _ = ops.top_k(similarities, min(most, size * size))
     last = ops.shape(descending)[0] - 1
     count = ops.sum(ops.cast(is_negative, descending.dtype))
@@ -134,8 +142,9 @@ class AutoTCM(SummableLoss):
       `far_range` of the negative pairs reach, of those among at most 256 samples at
       hand (of the global batch and the memory of `CrossBatchMemory`, evenly spaced);
     - the weight is `strength` times the mean length of the rows of the base loss'
-      gradient over that of TCM's, with respect to `y_pred`. Below 1, the base loss has
-      the last word, however it is scaled, whatever its batch and network.
+      gradient over that of TCM's, with respect to `y_pred` (of two towers, to the
+      directions of its vectors: lengths may carry a learned temperature). Below 1, the
+      base loss has the last word, however it is scaled, whatever its batch and network.
 
     A batch without a hard pair gets the base loss alone. The rule has no state: it is
     the same in the first step and the last, in training and validation, on one device
@@ -163,7 +172,8 @@ class AutoTCM(SummableLoss):
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`, or what `relevance`
             compares.
-        y_pred: Embeddings of any norm, shape `(batch, d)`; see `embedding_dim`.
+        y_pred: Embeddings of any norm, shape `(batch, d)`, see `embedding_dim`; or
+            `(batch, 2, d)` of two towers, if the base loss takes them.
         sample_weight: Optional weights, shape `(batch,)`, for both terms. A sample of
             weight 0 does not count for the margins; any other counts once.
 
@@ -347,7 +357,7 @@ class AutoTCM(SummableLoss):
 
         (base, tcm), slopes = gradients(values, predictions)
         lengths = ops.stack(
-            [ops.sum(ops.sqrt(ops.sum(ops.square(x), axis=1))) for x in slopes]
+            [_sum_of_lengths(_of_directions(x, predictions)) for x in slopes]
         )
         replicas = active_replicas(predictions) if self.gather else None
         if replicas is not None:
@@ -381,6 +391,20 @@ class AutoTCM(SummableLoss):
         """Build the loss, and its base, from the configuration."""
         base = keras.saving.deserialize_keras_object(config["base"])
         return cls(**{**config, "base": base})
+
+
+def _sum_of_lengths(slopes: Any) -> Any:
+    return ops.sum(ops.sqrt(ops.sum(ops.square(slopes), axis=-1)))
+
+
+def _of_directions(slopes: Any, predictions: Any) -> Any:
+    """From the gradient of the vectors of two towers to that of their directions."""
+    if len(predictions.shape) == 2:
+        return slopes
+    directions = l2_normalize(predictions)
+    lengths = ops.sum(directions * predictions, axis=-1, keepdims=True)
+    along = ops.sum(slopes * directions, axis=-1, keepdims=True)
+    return lengths * (slopes - along * directions)
 
 
 def _relevance_of(loss: keras.losses.Loss) -> Any:

@@ -78,6 +78,8 @@ class Contrastive(PairwiseLoss):
         - [Hadsell et al., CVPR 2006](https://doi.org/10.1109/CVPR.2006.100)
     """
 
+    is_symmetric = True
+
     def __init__(self, margin: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
         self.margin = check_number("margin", margin, 0, 2, open_low=True)

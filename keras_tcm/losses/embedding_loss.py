@@ -188,16 +188,12 @@ class EmbeddingLoss(SummableLoss):
         """
         predictions = ops.cast(ops.convert_to_tensor(y_pred), self._compute_dtype)
         shape = tensor_shape("y_pred", predictions)
-        if len(shape) != 2:
-            raise ValueError(
-                "`y_pred` must have shape (batch, dimension). "
-                f"Received: y_pred.shape={shape}"
-            )
+        self.check_predictions(shape)
         batch = shape[0]
         labels = label_tensor("y_true", y_true, are_classes=self.has_class_labels)
         labels = self.standardize_labels(labels, batch)
         if sample_weight is None:
-            weights = ops.ones_like(predictions[:, 0])
+            weights = ops.ones_like(predictions[(slice(None), *[0] * len(shape[1:]))])
         else:
             weights = ops.cast(
                 ops.convert_to_tensor(sample_weight), self._compute_dtype
@@ -211,6 +207,14 @@ class EmbeddingLoss(SummableLoss):
                 is_whole = ops.all(is_whole, axis=1)
             weights = ops.where(is_whole, weights, float("nan"))
         return labels, predictions, weights
+
+    def check_predictions(self, shape: tuple[int | None, ...]) -> None:
+        """Raise unless `y_pred` has a shape that the loss takes."""
+        if len(shape) != 2:
+            raise ValueError(
+                "`y_pred` must have shape (batch, dimension). "
+                f"Received: y_pred.shape={shape}"
+            )
 
     def standardize_labels(self, labels: Any, batch: int | None) -> Any:
         """Check `y_true` and bring it into one form.

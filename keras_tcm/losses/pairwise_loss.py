@@ -13,7 +13,10 @@ from keras_tcm.ops.map_anchors import map_anchors
 from keras_tcm.ops.pairs import Pairs, pair_masks
 from keras_tcm.ops.similarity import l2_normalize
 from keras_tcm.relevance import get_relevance
-from keras_tcm.validation import check_integer, tensor_shape
+from keras_tcm.validation import check_choice, check_integer, tensor_shape
+
+# The rows of two towers, in their order.
+SIDES = ("queries", "gallery")
 
 
 class PairwiseLoss(EmbeddingLoss):
@@ -29,14 +32,20 @@ class PairwiseLoss(EmbeddingLoss):
             ever exists. Defaults to `None`: what is fastest, and the same from a batch
             of 4,097 on.
         relevance: What makes a pair positive: a `keras_tcm.relevance.Relevance`, or a
-            function of two label tensors. Defaults to `None`: equal labels.
+            function of two label tensors, those of queries first. Defaults to `None`:
+            equal labels.
+        anchors: Which rows of two towers are compared with all of the other one:
+            `"queries"`, `"gallery"`, or `"both"` in turn, of which the loss is the
+            mean. Without effect on one tower. Defaults to `"both"`.
         **options: `reduction`, `name`, `dtype` and `gather`: see `EmbeddingLoss`.
 
     Call arguments:
         y_true: Integer labels, shape `(batch,)` or `(batch, 1)`, or what `relevance`
             compares.
-        y_pred: Embeddings of any norm, shape `(batch, d)`. A zero vector has similarity
-            0 to all others.
+        y_pred: Embeddings of any norm, shape `(batch, d)`, or `(batch, 2, d)` from two
+            towers: queries and gallery items, see `keras_tcm.layers.StackTowers`. Pairs
+            are of a query and an item then, also of the same row. A zero vector has
+            similarity 0 to all others.
         sample_weight: Optional weights, shape `(batch,)`: unless a loss says otherwise,
             of the anchor in the mean, and of the partner in the sums.
 
@@ -50,11 +59,19 @@ class PairwiseLoss(EmbeddingLoss):
     """
 
     has_pairs = True
+    #: Whether a pair adds the same to the loss from both of its ends.
+    is_symmetric = False
 
     def __init__(
-        self, block_size: int | None = None, relevance: Any = None, **options: Any
+        self,
+        block_size: int | None = None,
+        relevance: Any = None,
+        anchors: str = "both",
+        **options: Any,
     ) -> None:
         super().__init__(**options)
+        check_choice("anchors", anchors, ("both", *SIDES))
+        self.anchors = anchors
         if block_size is not None:
             block_size = check_integer("block_size", block_size, 1)
         self.block_size = block_size
@@ -115,6 +132,29 @@ class PairwiseLoss(EmbeddingLoss):
         check_rows("y_true", shape, batch)
         return labels
 
+    def check_predictions(self, shape: tuple[int | None, ...]) -> None:
+        """Raise unless `y_pred` is of one tower, or of two."""
+        if len(shape) != 2 and (len(shape) != 3 or shape[1] != 2):
+            raise ValueError(
+                "`y_pred` must have shape (batch, dimension), or "
+                "(batch, 2, dimension) for two towers. "
+                f"Received: y_pred.shape={shape}"
+            )
+
+    def vectors(self, anchors: Any, partners: Any, predictions: Any) -> tuple[Any, Any]:
+        """Make the vectors whose inner products `anchor_terms` gets.
+
+        Args:
+            anchors: Unit vectors of shape `(batch, d)`.
+            partners: Unit vectors of shape `(n, d)`, or `None` for the anchors.
+            predictions: Tensor of shape `(batch, d)` or `(batch, 2, d)`.
+
+        Returns:
+            Both, by default as they are. A loss that changes them needs a `kind` of its
+            own.
+        """
+        return anchors, partners
+
     def rows(self, labels: Any, predictions: Any, weights: Any) -> Any:
         """Compute one weighted value per sample whose plain mean is the loss."""
         return self.rows_of([self], labels, predictions, weights)[0]
@@ -123,19 +163,77 @@ class PairwiseLoss(EmbeddingLoss):
         self, losses: Sequence[Self], labels: Any, predictions: Any, weights: Any
     ) -> list[Any]:
         """Compute the rows of several losses in one pass over the similarities."""
-        anchors = l2_normalize(predictions)
-        partners, partner_labels, partner_weights, first_anchor = self.gather_partners(
-            anchors, labels, weights
-        )
-        relevances = []
+        samples = l2_normalize(predictions), labels, weights
+        has_towers = len(predictions.shape) == 3
+        vectors, *others, first_anchor = self.gather_partners(*samples)
+        for loss in losses:
+            loss.standardize_labels(labels, None)
+        if extra_partners() is None:
+            for relevance, loss in {loss.relevance: loss for loss in losses}.items():
+                loss._advice.look_at_pairs(others[0], others[1], relevance, has_towers)
+        # Comparisons swallow NaN and a batch without pairs has no gradient path; this
+        # zero lets a NaN through and keeps every row connected.
+        connection = 0.0 * ops.sum(samples[0], axis=(1, 2) if has_towers else 1)
+        places = ops.arange(ops.shape(weights)[0], dtype="int32") + first_anchor
+        if not has_towers:
+            found = self._rows_of_anchors(
+                losses, (*samples, places), (vectors, *others), predictions
+            )
+            return [values + connection for values in found]
+        if vectors is None:
+            vectors = samples[0]
+        # A query and the item of the same row are a pair like any other.
+        places = -ops.ones_like(places)
+        rows: list[list[Any]] = [[] for _ in losses]
+        for number, side in enumerate(SIDES):
+            chosen = [i for i, loss in enumerate(losses) if side in loss._sides]
+            if not chosen:
+                continue
+            found = self._rows_of_anchors(
+                [losses[i] for i in chosen],
+                (samples[0][:, number], labels, weights, places),
+                (vectors[:, 1 - number], *others),
+                predictions,
+                is_swapped=side == "gallery",
+            )
+            for i, values in zip(chosen, found, strict=True):
+                rows[i].append(values)
+        return [sum(each) / len(each) + connection for each in rows]
+
+    @property
+    def _sides(self) -> tuple[str, ...]:
+        """The sides of two towers from which to look at their pairs."""
+        if self.anchors != "both":
+            return (self.anchors,)
+        # What a memory has are partners only.
+        is_one_enough = self.is_symmetric and extra_partners() is None
+        return SIDES[:1] if is_one_enough else SIDES
+
+    def _rows_of_anchors(
+        self,
+        losses: Sequence[Self],
+        anchors: tuple[Any, Any, Any, Any],
+        partners: tuple[Any, Any, Any],
+        predictions: Any,
+        is_swapped: bool = False,
+    ) -> list[Any]:
+        """Compute the rows of several losses, of anchors with partners.
+
+        Args:
+            losses: The losses, this one first.
+            anchors: Unit vectors, labels and weights of the anchors, and the place of
+                each among the partners.
+            partners: Unit vectors, or `None` for the anchors', labels and weights.
+            predictions: What `vectors` gets.
+            is_swapped: Whether the anchors are items and the partners queries.
+        """
+        vectors, labels, weights, places = anchors
+        other_vectors, other_labels, other_weights = partners
+        vectors, other_vectors = self.vectors(vectors, other_vectors, predictions)
+        relevances: list[Any] = []
         for loss in losses:
             if loss.relevance not in relevances:
                 relevances.append(loss.relevance)
-                loss.standardize_labels(labels, None)
-                if extra_partners() is None:
-                    loss._advice.look_at_pairs(
-                        partner_labels, partner_weights, loss.relevance
-                    )
         counts: list[int] = []
 
         def terms_of_all(
@@ -145,9 +243,14 @@ class PairwiseLoss(EmbeddingLoss):
             pairs = [
                 Pairs(
                     similarities,
-                    *pair_masks(labels, partner_labels, places, relevance),
+                    *pair_masks(
+                        labels,
+                        other_labels,
+                        places,
+                        _swapped(relevance) if is_swapped else relevance,
+                    ),
                     weights,
-                    partner_weights,
+                    other_weights,
                 )
                 for relevance in relevances
             ]
@@ -156,25 +259,21 @@ class PairwiseLoss(EmbeddingLoss):
                 for loss in losses
             ]
             counts[:] = map(len, terms)
-            flat = [ops.cast(x, anchors.dtype) for each in terms for x in each]
+            flat = [ops.cast(x, vectors.dtype) for each in terms for x in each]
             return ops.stack(flat, axis=1)
 
-        places = ops.arange(ops.shape(anchors)[0], dtype="int32") + first_anchor
         values = map_anchors(
             terms_of_all,
-            anchors,
-            partners,
+            vectors,
+            other_vectors,
             (labels, places, weights),
             # The smallest blocks asked for.
             min((loss.block_size for loss in losses if loss.block_size), default=None),
             any(loss.compares_partners for loss in losses),
         )
         columns = iter(ops.unstack(values, sum(counts), axis=1))
-        # Comparisons swallow NaN and a batch without pairs has no gradient path; this
-        # zero lets a NaN through and keeps every row connected.
-        connection = 0.0 * ops.sum(anchors, axis=1)
         return [
-            loss.combine(tuple(itertools.islice(columns, count)), weights) + connection
+            loss.combine(tuple(itertools.islice(columns, count)), weights)
             for loss, count in zip(losses, counts, strict=True)
         ]
 
@@ -187,12 +286,12 @@ class PairwiseLoss(EmbeddingLoss):
         `first_anchor` on are the batch itself.
 
         Args:
-            embeddings: Unit vectors of shape `(batch, d)`.
+            embeddings: Unit vectors of shape `(batch, d)` or `(batch, 2, d)`.
             labels: Tensor of shape `(batch, ...)`.
             weights: Instance weights of shape `(batch,)`.
 
         Returns:
-            Embeddings `(n, d)`, labels `(n, ...)`, weights `(n,)` and `first_anchor`;
+            Embeddings `(n, ...)`, labels `(n, ...)`, weights `(n,)` and `first_anchor`;
             embeddings are `None` if the batch itself has all partners.
         """
         batch = embeddings, labels, weights
@@ -244,4 +343,12 @@ class PairwiseLoss(EmbeddingLoss):
             **super().get_config(),
             "block_size": self.block_size,
             "relevance": keras.saving.serialize_keras_object(self.relevance),
+            "anchors": self.anchors,
         }
+
+
+def _swapped(relevance: Any) -> Any:
+    """What tells whether a query matches an item, given the item first."""
+    if relevance is None or relevance.is_symmetric:
+        return relevance
+    return lambda items, queries: ops.transpose(relevance(queries, items))

@@ -97,6 +97,8 @@ class TCM(PairwiseLoss):
         - [Zhang et al., ICLR 2024](https://arxiv.org/abs/2307.04047)
     """
 
+    is_symmetric = True
+
     def __init__(
         self,
         positive_margin: float = 0.9,

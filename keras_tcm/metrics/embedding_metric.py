@@ -40,6 +40,8 @@ class EmbeddingMetric(keras.metrics.Metric):
     updates such a metric by hand gives NumPy arrays. Elsewhere, under
     `run_eagerly=True`, no step is told from a call by hand: each looks at all pairs.
 
+    Of two towers, pairs are of a query and an item, also of the same row.
+
     Where several devices share a batch, an update gathers it, and the memory is the
     same on every one of them.
 
@@ -84,7 +86,7 @@ class EmbeddingMetric(keras.metrics.Metric):
         """Compute the metric of the samples in memory.
 
         Args:
-            embeddings: Finite unit vectors of shape `(n, d)`, `n >= 1`.
+            embeddings: Finite unit vectors of shape `(n, d)` or `(n, 2, d)`, `n >= 1`.
             labels: Shape `(n,)`, or what `relevance` compares, `(n, ...)`.
 
         Returns:
@@ -96,7 +98,8 @@ class EmbeddingMetric(keras.metrics.Metric):
         """Compute the metric of a batch with operations of the backend.
 
         Args:
-            embeddings: Float32 tensor of unit vectors, shape `(batch, d)`.
+            embeddings: Float32 tensor of unit vectors, shape `(batch, d)` or
+                `(batch, 2, d)`.
             labels: Shape `(batch,)`, or what `relevance` compares, `(batch, ...)`.
 
         Returns:
@@ -111,7 +114,8 @@ class EmbeddingMetric(keras.metrics.Metric):
             y_true: Integer labels, shape `(batch,)` or `(batch, 1)`, or what
                 `relevance` compares. On JAX they must fit 32 bits unless
                 `jax_enable_x64` is set: `fit` wraps larger ones unseen.
-            y_pred: Embeddings of any norm, shape `(batch, d)`.
+            y_pred: Embeddings of any norm, shape `(batch, d)`, or `(batch, 2, d)` of
+                two towers: queries and gallery items.
             sample_weight: Must be `None`: every pair counts once.
         """
         if sample_weight is not None:
@@ -122,10 +126,12 @@ class EmbeddingMetric(keras.metrics.Metric):
                 f"shape {shape}"
             )
         embeddings = ops.convert_to_tensor(y_pred)
-        if len(tensor_shape("y_pred", embeddings)) != 2:
+        shape = tensor_shape("y_pred", embeddings)
+        if len(shape) != 2 and (len(shape) != 3 or shape[1] != 2):
             raise ValueError(
-                "`y_pred` must have shape (batch, dimension). "
-                f"Received: y_pred.shape={tuple(embeddings.shape)}"
+                "`y_pred` must have shape (batch, dimension), or "
+                "(batch, 2, dimension) for two towers. "
+                f"Received: y_pred.shape={shape}"
             )
         has_classes = self.relevance is None or self.relevance.has_class_labels
         labels = label_tensor("y_true", y_true, are_classes=has_classes)
@@ -141,7 +147,7 @@ class EmbeddingMetric(keras.metrics.Metric):
             )
         memory = self._memory
         if memory.embeddings is None:
-            memory.build(embeddings.shape[1], labels.shape[1:], ops.dtype(labels))
+            memory.build(embeddings.shape[1:], labels.shape[1:], ops.dtype(labels))
         memory.check_shapes(embeddings, labels)
         is_first = memory.is_empty
         batch = memory.write(embeddings, labels)

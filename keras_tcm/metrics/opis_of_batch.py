@@ -5,7 +5,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_tcm.metrics.batch_pairs import distinct_pairs, positive_pairs
+from keras_tcm.metrics.batch_pairs import (
+    are_pairs,
+    batch_similarities,
+    positive_pairs,
+)
 from keras_tcm.ops.integers import as_integer
 from keras_tcm.relevance import ClassRelevance, Relevance, SharedLabel
 
@@ -32,7 +36,7 @@ def opis_of_batch(
     at once.
 
     Args:
-        embeddings: Float32 tensor of unit vectors, shape `(n, d)`.
+        embeddings: Float32 tensor of unit vectors, shape `(n, d)` or `(n, 2, d)`.
         labels: Shape `(n,)`, or what `relevance` compares, `(n, ...)`.
         relevance: As in `OPIS`, like all that follow.
         far_range: See `relevance`.
@@ -46,17 +50,21 @@ def opis_of_batch(
         A float32 scalar.
     """
     positive = positive_pairs(labels, relevance)
-    distances = 1.0 - ops.matmul(embeddings, ops.transpose(embeddings))
-    distances = ops.maximum(distances, 0.0)
+    distances = ops.maximum(1.0 - batch_similarities(embeddings), 0.0)
     if distance == "euclidean":
         distances = ops.sqrt(2.0 * distances)
+    is_pair = are_pairs(embeddings)
+    is_negative = ops.logical_not(positive) & is_pair
+    is_counted = is_negative
+    if len(embeddings.shape) == 2:
+        samples = ops.arange(ops.shape(distances)[0], dtype="int32")
+        # Each pair once.
+        is_counted = is_negative & (samples[:, None] < samples[None, :])
     bounds, is_resolved = _calibration(
-        distances, ops.logical_not(positive), far_range, calibration_range
+        distances, is_counted, far_range, calibration_range
     )
-
-    is_other = distinct_pairs(embeddings)
-    positives = ops.cast(positive & is_other, "float32")
-    negatives = ops.cast(ops.logical_not(positive) & is_other, "float32")
+    positives = ops.cast(positive & is_pair, "float32")
+    negatives = ops.cast(is_negative, "float32")
     # A column for each class, with 1 for the samples in it.
     members, is_class = _classes(labels, positive, relevance)
 
@@ -95,7 +103,7 @@ def opis_of_batch(
 
 def _calibration(
     distances: Any,
-    negative: Any,
+    is_counted: Any,
     far_range: tuple[float, float],
     calibration_range: tuple[float, float] | None,
 ) -> tuple[tuple[Any, Any], Any]:
@@ -103,9 +111,6 @@ def _calibration(
     if calibration_range is not None:
         low, high = (ops.convert_to_tensor(x, "float32") for x in calibration_range)
         return (low, high), high > low
-    samples = ops.arange(ops.shape(distances)[0], dtype="int32")
-    # Each pair once.
-    is_counted = (samples[:, None] < samples[None, :]) & negative
     # No distance exceeds 2.
     ordered = ops.sort(ops.reshape(ops.where(is_counted, distances, 4.0), (-1,)))
     num_pairs = ops.sum(ops.cast(is_counted, "int32"))

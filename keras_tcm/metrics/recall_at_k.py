@@ -7,7 +7,11 @@ import numpy as np
 from keras import ops
 
 from keras_tcm.evaluation import RANK_TIE_STEPS, STEPS_PER_UNIT, recall_at_k
-from keras_tcm.metrics.batch_pairs import distinct_pairs, positive_pairs
+from keras_tcm.metrics.batch_pairs import (
+    are_pairs,
+    batch_similarities,
+    positive_pairs,
+)
 from keras_tcm.metrics.embedding_metric import EmbeddingMetric
 from keras_tcm.validation import check_integer
 
@@ -20,7 +24,8 @@ class RecallAtK(EmbeddingMetric):
     seen since the last reset, up to `memory_size`; past that it is a sliding window
     over the most recent ones and warns once. Positives are the others of the same
     class, or what `relevance` says; samples without any are left out. Ties count
-    against the query.
+    against the query. Of two towers (`keras_tcm.layers.StackTowers`), queries have
+    their neighbours among the gallery items.
 
     Epoch logs, History and `evaluate` have this value, which is NaN where no sample has
     a positive. In a step, `train_on_batch` and `test_on_batch` give that of the batch,
@@ -67,12 +72,12 @@ class RecallAtK(EmbeddingMetric):
 
     def compute_in_step(self, embeddings: Any, labels: Any) -> Any:
         """Compute the metric of a batch with operations of the backend."""
-        is_other = distinct_pairs(embeddings)
-        positive = is_other & positive_pairs(labels, self.relevance)
-        similarities = ops.matmul(embeddings, ops.transpose(embeddings))
+        is_pair = are_pairs(embeddings)
+        positive = is_pair & positive_pairs(labels, self.relevance)
+        similarities = batch_similarities(embeddings)
         best = ops.max(ops.where(positive, similarities, -2.0), axis=1, keepdims=True)
         is_before = similarities >= best - RANK_TIE_STEPS / STEPS_PER_UNIT
-        is_before = is_before & is_other & ops.logical_not(positive)
+        is_before = is_before & is_pair & ops.logical_not(positive)
         is_hit = ops.sum(ops.cast(is_before, "int32"), axis=1) < self.k
         is_query = ops.any(positive, axis=1)
         num_hits = ops.sum(ops.cast(is_hit & is_query, "float32"))

@@ -47,8 +47,8 @@ class CrossBatchMemory(keras.Model):
     Raises:
         TypeError: If `model` is not a Keras model or a number is not an integer.
         ValueError: If a number is out of range, `model` has no such output, or it is
-            not of shape `(batch, d)`; in training, if a pairwise loss is on another
-            output, or labels are rows of another width.
+            not of shape `(batch, d)` or `(batch, 2, d)`; in training, if a pairwise
+            loss is on another output, or labels are rows of another width.
 
     Example:
 
@@ -88,15 +88,16 @@ class CrossBatchMemory(keras.Model):
         outputs = getattr(model, "outputs", None) or [None]
         output_tensor = self._embedding(getattr(model, "output", outputs[0]))
         shape: Any = getattr(output_tensor, "shape", ())
-        if len(shape) != 2 or shape[1] is None:
+        if len(shape) not in (2, 3) or None in shape[1:]:
             raise ValueError(
                 "`model` must be a functional or built sequential model that returns "
-                "embeddings of shape (batch, dimension). "
+                "embeddings of shape (batch, dimension), or (batch, 2, dimension) "
+                "of two towers. "
                 f"Received: model={model!r}, with output {shape}"
             )
         self._memory = SampleMemory(self.memory_size, self._add_state)
         label_shape = () if label_width is None else (label_width,)
-        self._memory.build(shape[1], label_shape, has_weights=True)
+        self._memory.build(tuple(shape[1:]), label_shape, has_weights=True)
         # Training steps so far, as far as they matter.
         self._warm_steps = self._add_state("warm_steps", (), "int32")
         self.built = True
@@ -175,7 +176,7 @@ class CrossBatchMemory(keras.Model):
         shape = (-1,) if self.label_width is None else (-1, self.label_width)
         labels = ops.reshape(ops.convert_to_tensor(labels), shape)
         embeddings = ops.convert_to_tensor(embeddings)
-        weights = ops.ones_like(embeddings[:, 0])
+        weights = ops.ones((ops.shape(embeddings)[0],), dtype=embeddings.dtype)
         if sample_weight is not None:
             weights = ops.reshape(ops.convert_to_tensor(sample_weight), (-1,))
         self._memory.write(embeddings, labels, weights)

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_tcm import losses
 from keras_tcm.data import ClassBalancedSampler
+from keras_tcm.layers import StackTowers
 from keras_tcm.metrics import OPIS, RecallAtK
 from keras_tcm.models import CrossBatchMemory, embedding_model
 
@@ -48,6 +49,17 @@ def all_pairwise():
     )
 
 
+def two_towers():
+    """Two networks on one input, whose outputs ask for each other."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8,))
+    towers = [
+        keras.layers.Dense(DIM)(keras.layers.Dense(7, activation="tanh")(inputs))
+        for _ in range(2)
+    ]
+    return keras.Model(inputs, StackTowers(scale=5.0, bias=-3.0)(towers))
+
+
 class Scenario:
     """How to train."""
 
@@ -58,10 +70,11 @@ class Scenario:
         self.policy = policy
         self.memory = options.get("memory")
         self.heads = options.get("heads", False)
+        self.towers = options.get("towers", False)
         self.metrics = options.get("metrics", False)
 
     def compiled(self, **options):
-        model = encoder(num_classes=5 if self.heads else None)
+        model = two_towers() if self.towers else encoder(5 if self.heads else None)
         trainer = model
         if self.memory:
             trainer = CrossBatchMemory(model, self.memory, warmup_steps=1)
@@ -90,6 +103,18 @@ SCENARIOS = {
         sgd(0.01),
         weighted=True,
         memory=40,
+    ),
+    "two towers": Scenario(
+        lambda: losses.AutoTCM(
+            losses.SigLIP(scale=None, bias=None)
+            + losses.InfoNCE(temperature=None)
+            + losses.MultiSimilarity(anchors="queries")
+        ),
+        sgd(0.01),
+        weighted=True,
+        memory=40,
+        towers=True,
+        metrics=True,
     ),
     "heads": Scenario(
         lambda: {

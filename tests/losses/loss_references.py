@@ -22,10 +22,12 @@ def scale_mean(mean, count, reduction):
     return count * mean if reduction == "sum" else mean
 
 
-def contrastive(x, y, w=None, margin=1.0, reduction="sum_over_batch_size"):
+def contrastive(
+    x, y, w=None, margin=1.0, reduction="sum_over_batch_size", gallery=None
+):
     y = flat_labels(y)
     w = unit_weights(w, len(y))
-    s = similarities(x)
+    s = similarities(x, gallery)
     sums, weights = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
     for i in range(len(y)):
         for j in range(len(y)):
@@ -33,7 +35,7 @@ def contrastive(x, y, w=None, margin=1.0, reduction="sum_over_batch_size"):
             distance = math.sqrt(max(2 - 2 * s[i, j], 0.0))
             distance = 0.0 if distance < 1e-7 else distance
             same = y[i] == y[j]
-            if i != j and (same or distance < margin):
+            if (i != j or gallery is not None) and (same or distance < margin):
                 error = distance if same else margin - distance
                 sums[same] += w[i] * w[j] * error**2 / 2
                 weights[same] += w[i] * w[j]
@@ -42,14 +44,20 @@ def contrastive(x, y, w=None, margin=1.0, reduction="sum_over_batch_size"):
 
 
 def triplet_margin(
-    x, y, w=None, margin=0.2, mining="semi_hard", reduction="sum_over_batch_size"
+    x,
+    y,
+    w=None,
+    margin=0.2,
+    mining="semi_hard",
+    reduction="sum_over_batch_size",
+    gallery=None,
 ):
     y = flat_labels(y)
     w = unit_weights(w, len(y))
-    s = similarities(x)
+    s = similarities(x, gallery)
     total = count = 0.0
     for a in range(len(y)):
-        positives, negatives = partners(y, w, a)
+        positives, negatives = partners(y, w, a, gallery)
         if not positives or not negatives:
             continue
         if mining == "batch_hard":
@@ -80,13 +88,14 @@ def recall_at_k(
     temperature=0.01,
     rank_temperature=1.0,
     reduction="sum_over_batch_size",
+    gallery=None,
 ):
     y = flat_labels(y)
     w = unit_weights(w, len(y))
-    s = similarities(x)
+    s = similarities(x, gallery)
     rows, eligible = [], []
     for q in range(len(y)):
-        positives, negatives = partners(y, w, q)
+        positives, negatives = partners(y, w, q, gallery)
         eligible.append(bool(positives))
         row = 0.0
         for each in k if positives else ():

@@ -361,7 +361,7 @@ class TestConfiguration:
         ("y_shape", "x_shape", "w_shape", "argument"),
         [
             ((4,), (4,), None, "y_pred"),
-            ((4,), (4, 2, 2), None, "y_pred"),
+            ((4,), (4, 3, 2), None, "y_pred"),
             ((3,), (4, 2), None, "y_true"),
             ((4, 2), (4, 2), None, "y_true"),
             ((4,), (4, 2), (3,), "sample_weight"),

@@ -1,0 +1,351 @@
+"""Text against pictures: what TCM does to a threshold between two towers.
+
+    KERAS_BACKEND=tensorflow python benchmarks/two_towers.py train FOLDER
+    python benchmarks/two_towers.py measure FOLDER
+    python benchmarks/two_towers.py report
+
+A network for captions and one for pictures are trained on three quarters of the
+training classes of `scenes`, with the losses of CLIP and SigLIP, without and with TCM.
+Thresholds are chosen on the other quarter. Then the captions of all test classes ask
+for pictures of two thirds of them: those of the last third have no answer. What is
+trained or measured is not done again. A training takes some minutes on a core.
+"""
+
+import argparse
+import csv
+import dataclasses
+import io
+import math
+import pathlib
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import harness
+import keras
+import numpy as np
+
+import keras_tcm
+from keras_tcm import AutoTCM, choose_threshold, evaluate_embeddings
+from keras_tcm.datasets import scenes
+from keras_tcm.files import replacing, write_text
+from keras_tcm.losses import InfoNCE, SigLIP
+from keras_tcm.study.tuning import held_out
+from keras_tcm.study.workers import worker_processes
+
+RESULTS = pathlib.Path("benchmarks/results/two_towers.csv")
+SEEDS = (0, 1, 2)
+# Chosen, without TCM, on the classes that thresholds are chosen on.
+EPOCHS = 20
+LEARNING_RATE = 2e-3
+BATCH = 256
+DIM = 128
+# What thresholds promise.
+FARS = (0.01, 0.001)
+
+# The loss, and what `StackTowers` begins to learn.
+LOSSES: dict[str, tuple[Callable[[], keras.losses.Loss], dict[str, float]]] = {
+    "InfoNCE": (lambda: InfoNCE(temperature=None), {"scale": 1 / 0.07}),
+    "SigLIP": (lambda: SigLIP(scale=None, bias=None), {"scale": 10.0, "bias": -10.0}),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A training.
+
+    Attributes:
+        loss: Name of the base loss.
+        has_tcm: Whether it is trained with `AutoTCM`.
+        seed: Seed of weights and batches.
+    """
+
+    loss: str
+    has_tcm: bool
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Tells it from others."""
+        words = [self.loss, *["TCM"] * self.has_tcm, f"seed{self.seed}"]
+        return "-".join(words)
+
+
+def models() -> list[Model]:
+    """What is trained."""
+    return [
+        Model(loss, has_tcm, seed)
+        for seed in SEEDS
+        for loss in LOSSES
+        for has_tcm in (False, True)
+    ]
+
+
+def text_tower() -> keras.Model:
+    """A network for captions."""
+    tokens = keras.Input((scenes.LENGTH,), dtype="int32")
+    x = keras.layers.Embedding(len(scenes.VOCABULARY) + 1, 64)(tokens)
+    x = keras.layers.Bidirectional(keras.layers.GRU(96, return_sequences=True))(x)
+    x = keras.layers.GlobalMaxPooling1D()(x)
+    return keras.Model(tokens, keras.layers.Dense(DIM)(x), name="text")
+
+
+def image_tower() -> keras.Model:
+    """A network for pictures."""
+    images = keras.Input((32, 32, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(images)
+    for filters, size in ((32, 5), (64, 3), (128, 3)):
+        x = keras.layers.Conv2D(filters, size, 2, "same", use_bias=False)(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.ReLU()(x)
+    # Where things are tells how they lie to each other.
+    x = keras.layers.Flatten()(x)
+    return keras.Model(images, keras.layers.Dense(DIM)(x), name="image")
+
+
+def trained_towers(
+    tokens: np.ndarray, images: np.ndarray, labels: np.ndarray, model: Model
+) -> tuple[keras.Model, keras.Model]:
+    """Train, and return the tower of the captions and that of the pictures."""
+    keras.utils.set_random_seed(model.seed)
+    towers = text_tower(), image_tower()
+    make_loss, learned = LOSSES[model.loss]
+    stack = keras_tcm.layers.StackTowers(**learned)
+    inputs = [tower.input for tower in towers]
+    trainer = keras.Model(inputs, stack([tower.output for tower in towers]))
+    loss = make_loss()
+    steps = EPOCHS * (len(labels) // BATCH)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps, warmup_target=LEARNING_RATE, warmup_steps=steps // 20
+    )
+    trainer.compile(
+        keras.optimizers.Adam(rate), loss=AutoTCM(loss) if model.has_tcm else loss
+    )
+    # Whole batches alone.
+    data = Batches([tokens, images], labels, model.seed)
+    trainer.fit(data, epochs=EPOCHS, verbose=0)
+    return towers
+
+
+class Batches(keras.utils.PyDataset):
+    """Whole batches of samples, in another order in every epoch."""
+
+    def __init__(self, x: list[np.ndarray], y: np.ndarray, seed: int) -> None:
+        super().__init__()
+        self.x, self.y = x, y
+        self.random = np.random.default_rng(seed)
+        self.order = self.random.permutation(len(y))
+
+    def __len__(self) -> int:
+        return len(self.y) // BATCH
+
+    def __getitem__(self, index: int) -> Any:
+        rows = self.order[index * BATCH : (index + 1) * BATCH]
+        return tuple(x[rows] for x in self.x), self.y[rows]
+
+    def on_epoch_end(self) -> None:
+        """Draw another order."""
+        self.order = self.random.permutation(len(self.y))
+
+
+def train(model: Model, folder: pathlib.Path) -> None:
+    """Train a model, and keep its embeddings of the classes that it has not seen."""
+    ((tokens, images), y), ((test_tokens, test_images), y_test) = scenes.load()
+    away = held_out(y)
+    towers = trained_towers(tokens[~away], images[~away], y[~away], model)
+
+    def embed(*inputs: np.ndarray) -> np.ndarray:
+        return np.stack(
+            [
+                tower.predict(x, batch_size=BATCH, verbose=0)
+                for tower, x in zip(towers, inputs, strict=True)
+            ],
+            axis=1,
+        )
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / f"{model.name}.npz") as path, path.open("wb") as file:
+        np.savez(
+            file,
+            held_out=embed(tokens[away], images[away]),
+            held_out_labels=y[away],
+            test=embed(test_tokens, test_images),
+            test_labels=y_test,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What is measured of a model.
+
+    Attributes:
+        opis: OPIS of captions that ask for pictures, of the test classes.
+        recall_at_1: R@1 of the same.
+        recall_of_captions: R@1 of pictures that ask for captions.
+        far: FAR at a threshold that promises `FARS[0]`, chosen on held-out training
+            classes. Only of captions that have an answer, like the FRR.
+        frr: FRR there.
+        strict_far: FAR at a threshold that promises `FARS[1]`.
+        strict_frr: FRR there.
+        rejected: Share of the captions without an answer to which that threshold gives
+            none.
+    """
+
+    opis: float
+    recall_at_1: float
+    recall_of_captions: float
+    far: float
+    frr: float
+    strict_far: float
+    strict_frr: float
+    rejected: float
+
+
+def measure(model: Model, folder: pathlib.Path) -> Measured:
+    """Measure a model whose embeddings are in a folder."""
+    with np.load(folder / f"{model.name}.npz", allow_pickle=False) as file:
+        chosen_on, chosen_labels = file["held_out"], file["held_out_labels"]
+        x, y = file["test"], file["test_labels"]
+    thresholds = [
+        choose_threshold(chosen_on, chosen_labels, far=far, verbose=False).value
+        for far in FARS
+    ]
+    classes = np.unique(y)
+    is_answerable = np.isin(y, classes[: 2 * len(classes) // 3])
+    found = evaluate_embeddings(
+        x[:, 0],
+        y,
+        gallery_embeddings=x[is_answerable, 1],
+        gallery_labels=y[is_answerable],
+        at_thresholds=thresholds,
+        recall_at=(1,),
+        verbose=False,
+    )
+    turned = evaluate_embeddings(
+        x[is_answerable][:, ::-1], y[is_answerable], recall_at=(1,), verbose=False
+    )
+    promised, strict = (found.rates_at(threshold) for threshold in thresholds)
+    return Measured(
+        found.opis,
+        found.recall[1],
+        turned.recall[1],
+        promised.far,
+        promised.frr,
+        strict.far,
+        strict.frr,
+        1.0 - strict.open_set_far,
+    )
+
+
+# ------------------------------------------------------------------------------- files
+
+Found = dict[Model, Measured]
+_MODEL = [field.name for field in dataclasses.fields(Model)]
+_MEASURED = [field.name for field in dataclasses.fields(Measured)]
+
+
+def read(path: pathlib.Path) -> Found:
+    """Read results."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        return {
+            Model(row["loss"], row["has_tcm"] == "True", int(row["seed"])): Measured(
+                *(float(row[name]) for name in _MEASURED)
+            )
+            for row in csv.DictReader(lines)
+        }
+
+
+def write(path: pathlib.Path, found: Found) -> None:
+    """Write results."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_MODEL, *_MEASURED])
+    for model, measured in found.items():
+        numbers = (f"{x:.6g}" for x in dataclasses.astuple(measured))
+        writer.writerow([*dataclasses.astuple(model), *numbers])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
+
+
+# ------------------------------------------------------------------------------ report
+
+
+def report(found: Found) -> str:
+    """A table of all that was found, in Markdown: means over the seeds and spread."""
+    rows = []
+    for loss in LOSSES:
+        for has_tcm in (False, True):
+            arm = [found[m] for m in found if (m.loss, m.has_tcm) == (loss, has_tcm)]
+            name = f"AutoTCM({loss})" if has_tcm else loss
+            rows.append((name, str(len(arm)), *_cells(arm)))
+        rows.append((f"change of {loss}", "", *_changes(found, loss)))
+    columns = (
+        "loss",
+        "seeds",
+        "OPIS x 1000",
+        "R@1, pictures",
+        "R@1, captions",
+        *(f"{rate} at FAR {far:.1%}" for far in FARS for rate in ("FAR", "FRR")),
+        "unanswerable rejected",
+    )
+    return harness.markdown_table(columns, rows)
+
+
+def _cells(arm: list[Measured]) -> list[str]:
+    cells = []
+    for name in _MEASURED:
+        values = [(1000 if name == "opis" else 100) * getattr(x, name) for x in arm]
+        spread = statistics.stdev(values) if len(values) > 1 else math.nan
+        cells.append(f"{statistics.mean(values):.2f} ± {spread:.2f}")
+    return cells
+
+
+def _changes(found: Found, loss: str) -> list[str]:
+    pairs = [
+        (found[model], found[dataclasses.replace(model, has_tcm=True)])
+        for model in found
+        if model.loss == loss and not model.has_tcm
+    ]
+    ratio = statistics.mean(math.log(b.opis / a.opis) for a, b in pairs)
+    cells = [f"{math.exp(ratio) - 1:+.1%}"]
+    for name in _MEASURED[1:]:
+        change = statistics.mean(getattr(b, name) - getattr(a, name) for a, b in pairs)
+        cells.append(f"{100 * change:+.2f}")
+    return cells
+
+
+def main() -> None:
+    """Train or measure what is missing, or write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("train", help="train what is missing")
+    command.add_argument("folder", type=pathlib.Path, help="for the embeddings")
+    command = commands.add_parser("measure", help="measure what is missing")
+    command.add_argument("folder", type=pathlib.Path, help="embeddings of the models")
+    command.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    command = commands.add_parser("report", help="print the table")
+    command.add_argument("file", type=pathlib.Path, nargs="?", default=RESULTS)
+    args = parser.parse_args()
+    if args.command == "report":
+        print(report(read(args.file)))
+        return
+    is_trained = {
+        model: (args.folder / f"{model.name}.npz").exists() for model in models()
+    }
+    if args.command == "train":
+        with worker_processes(1) as submit:
+            for model, is_done in is_trained.items():
+                if not is_done:
+                    submit(train, model, args.folder).result()
+                    print(model.name, flush=True)
+        return
+    found = read(args.out) if args.out.exists() else {}
+    for model in models():
+        if model not in found and is_trained[model]:
+            found[model] = measure(model, args.folder)
+            write(args.out, found)
+    print(f"{len(found)} of {len(is_trained)} models")
+
+
+if __name__ == "__main__":
+    main()
