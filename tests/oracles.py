@@ -363,6 +363,24 @@ def all_pairs(x, y, gallery=None, gallery_labels=None, own=()):
     return pairs
 
 
+def nearest_of_unanswerable(x, y, gallery=None, gallery_labels=None, own=()):
+    """Cosine distance to the nearest gallery sample, of each query without a positive.
+
+    By the index of the query.
+    """
+    if gallery is None:
+        gallery, gallery_labels, own = x, y, range(len(x))
+    s = similarities(x, gallery)
+    nearest = {}
+    for i in range(len(y)):
+        others = [
+            j for j in range(len(gallery_labels)) if not (len(own) and own[i] == j)
+        ]
+        if not any(gallery_labels[j] == y[i] for j in others):
+            nearest[i] = min(1 - s[i, j] for j in others)
+    return nearest
+
+
 def share_within(distances, threshold):
     """Share of sorted cosine distances accepted at a cosine threshold."""
     return bisect_right(distances, threshold + TIE) / len(distances)

@@ -8,7 +8,8 @@ from typing import Any
 _FILES = (
     "a NumPy .npz archive with the arrays `embeddings` (n, d) and `labels` (n,), "
     "optionally `gallery_embeddings` and `gallery_labels`; or an .npy file of the "
-    "embeddings"
+    "embeddings. Those of two towers may be stacked: (n, 2, d), queries and gallery "
+    "items of the same labels"
 )
 _FILE: dict[str, Any] = {"type": pathlib.Path, "metavar": "FILE"}
 _FOLDER: dict[str, Any] = {"type": pathlib.Path, "metavar": "DIR"}

@@ -62,7 +62,8 @@ def read_samples(
         gallery_labels: `labels` of the gallery.
 
     Returns:
-        The arrays, under their names in `file`.
+        The arrays, under their names in `file`. Embeddings of two towers, shape
+        `(n, 2, d)`, have no gallery beside them.
 
     Raises:
         UsageError: If a file cannot be read, does not hold what it should, or something
@@ -97,7 +98,30 @@ def read_samples(
                 f"`{name}` are missing: {legible(origin)} does not hold them, and "
                 f"there is no {option}"
             )
+    _check_towers(file, arrays, origins)
     return arrays
+
+
+def _check_towers(
+    file: pathlib.Path,
+    arrays: dict[str, np.ndarray],
+    origins: dict[str, pathlib.Path],
+) -> None:
+    """Raise `UsageError` if there is a gallery beside embeddings of two towers.
+
+    Args:
+        file: Where the embeddings come from.
+        arrays: All that has been read.
+        origins: Where each array comes from.
+    """
+    shape = arrays["embeddings"].shape
+    for name in "gallery_embeddings", "gallery_labels":
+        if len(shape) == 3 and name in arrays:
+            raise UsageError(
+                f"`embeddings` in {legible(file)} have shape {shape}: queries and "
+                "gallery items of two towers, beside which there is no other gallery. "
+                f"Received: `{name}` in {legible(origins[name])}"
+            )
 
 
 def _read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -168,13 +192,14 @@ def _warn_of_zeros(
     """
     for name in "embeddings", "gallery_embeddings":
         x = arrays.get(name)
-        if x is None or x.ndim != 2 or x.dtype.kind not in "fiu":
+        if x is None or x.ndim not in (2, 3) or x.dtype.kind not in "fiu":
             continue
-        count = int(np.count_nonzero(~x.any(axis=1)))
+        is_zero = ~x.any(axis=-1)
+        count = int(np.count_nonzero(is_zero))
         if count:
             warnings.warn(
-                f"{legible(path)}: {count:,} of {len(x):,} rows of `{name}` are all "
-                "zero: they are at distance "
+                f"{legible(path)}: {count:,} of {is_zero.size:,} rows of `{name}` are "
+                "all zero: they are at distance "
                 f"{from_cosine(1.0, distance):.4g} from everything",
                 stacklevel=2,
             )

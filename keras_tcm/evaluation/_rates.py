@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_tcm.evaluation._counting.count_pairs import PairCounts
+from keras_tcm.evaluation._counting.sampled_pairs import SamplingError
 from keras_tcm.evaluation.class_intervals import (
+    open_set_intervals,
     pair_errors,
     point_intervals,
     score_intervals,
@@ -48,15 +50,21 @@ def evaluation_of(
     if error is not None:
         per_class = per_class - error.opis_bias
         epsilon_score -= error.epsilon_opis_bias
-    points = [
+    resolved = [
         math.nan if point is None else criteria.distance_of(point)
         for point in chosen.points
     ]
-    rates = _all_rates(counts, [*points, *chosen.between, *criteria.at_thresholds])
+    rates = _all_rates(counts, [*resolved, *chosen.between, *criteria.at_thresholds])
     num_known = len(chosen.cuts) - len(criteria.at_thresholds)
     targets, at = criteria.far_targets, criteria.at_thresholds
-    errors_of_points: Sequence[dict[str, float] | None] = [None] * len(targets)
-    errors_at: Sequence[dict[str, float] | None] = [None] * len(at)
+    places_of_points = [
+        *range(size, size + len(targets)),
+        *range(num_known, num_known + len(at)),
+    ]
+    open_set = counts.open_set
+    assert open_set is not None
+    open_set_far = open_set.rates(chosen.cuts[places_of_points])
+    errors_of: dict[int, dict[str, float]] = {}
     intervals, intervals_of = None, {}
     pairs_per_class = None
     if error is None and classes_per_pair is not None:
@@ -68,40 +76,36 @@ def evaluation_of(
         if intervals is not None:
             places = [
                 place
-                for place in (
-                    *range(size, size + len(targets)),
-                    *range(num_known, num_known + len(at)),
-                )
+                for place in places_of_points
                 if not math.isnan(rates.thresholds[place])
             ]
             found = point_intervals(
                 *(places, rates.thresholds, chosen.cuts, far, frr, num_known),
                 distance_range(criteria.distance),
             )
+            limits = open_set_intervals(open_set, chosen.cuts[places])
+            if limits is not None:
+                for known, (low, high) in zip(found, limits.tolist(), strict=True):
+                    known["open_set_far"] = (low, high)
             intervals_of = dict(zip(places, found, strict=True))
     if error is not None:
-        errors_of_points, errors_at = error.points, error.at_thresholds
-    operating_points = tuple(
+        errors_of = _errors_of_points(places_of_points, counts, error)
+    points = tuple(
         _point(
             rates,
-            size + number,
+            place,
             target,
-            errors_of_points[number],
-            intervals_of.get(size + number),
+            accepted,
+            errors_of.get(place),
+            intervals_of.get(place),
             pairs_per_class,
         )
-        for number, target in enumerate(targets)
-    )
-    at_thresholds = tuple(
-        _point(
-            rates,
-            num_known + number,
-            math.nan,
-            errors_at[number],
-            intervals_of.get(num_known + number),
-            pairs_per_class,
+        for place, target, accepted in zip(
+            places_of_points,
+            [*targets, *[math.nan] * len(at)],
+            open_set_far.tolist(),
+            strict=True,
         )
-        for number in range(len(at))
     )
     recall = counts.hits.mean(axis=0).tolist()
     return Evaluation(
@@ -116,9 +120,10 @@ def evaluation_of(
         utility=utility,
         classes=label_array(counts.classes),
         class_counts=counts.class_counts,
-        operating_points=operating_points,
+        operating_points=points[: len(targets)],
         num_samples=counts.num_queries,
         num_excluded_classes=counts.num_excluded,
+        num_unanswerable=open_set.num_queries,
         num_positive_pairs=counts.positive.size,
         num_negative_pairs=counts.num_negative_pairs,
         distance=criteria.distance,
@@ -126,7 +131,7 @@ def evaluation_of(
         epsilon=criteria.epsilon,
         error_rates=_known_rates(rates, chosen, num_known),
         standard_errors=None if error is None else _standard_errors(counts, recall_at),
-        at_thresholds=at_thresholds,
+        at_thresholds=points[len(targets) :],
         intervals=intervals,
     )
 
@@ -151,6 +156,7 @@ def _point(
     rates: ErrorRates,
     place: int,
     target: float,
+    open_set_far: float,
     errors: dict[str, float] | None,
     intervals: dict[str, tuple[float, float]] | None,
     pairs_per_class: tuple[np.ndarray, np.ndarray] | None,
@@ -161,6 +167,7 @@ def _point(
         rates: Rates at all thresholds.
         place: Its place among them.
         target: The FAR target that it is for, or NaN.
+        open_set_far: Share of the unanswerable queries that it accepts, or NaN.
         errors: Its standard errors, or `None`.
         intervals: Its intervals, or `None`.
         pairs_per_class: Negative and positive pairs of each class, if the inequity is
@@ -180,10 +187,26 @@ def _point(
         frr=float(rates.frr[place]),
         per_class_far=far,
         per_class_frr=frr,
+        open_set_far=open_set_far,
         standard_errors=errors,
         intervals=intervals,
         inequity=pairs_per_class and Inequity.of(far, frr, *pairs_per_class),
     )
+
+
+def _errors_of_points(
+    places: Sequence[int], counts: PairCounts, error: SamplingError
+) -> dict[int, dict[str, float]]:
+    """Standard errors of each point by its place among the cuts."""
+    known = [*error.points, *error.at_thresholds]
+    open_set = counts.open_set
+    if open_set is not None and open_set.num_queries:
+        more = open_set.standard_errors(counts.thresholds.cuts[list(places)])
+        known = [
+            errors | {"open_set_far": one}
+            for errors, one in zip(known, more.tolist(), strict=True)
+        ]
+    return dict(zip(places, known, strict=True))
 
 
 def _known_rates(rates: ErrorRates, chosen: Thresholds, size: int) -> ErrorRates:

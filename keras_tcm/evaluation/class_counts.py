@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_tcm.evaluation._counting.count_pairs import PairCounts, count_pairs
+from keras_tcm.evaluation._counting.open_set import OpenSet
 from keras_tcm.evaluation._inputs.pair_space import (
     PairSpace,
     check_relevance,
@@ -16,7 +17,7 @@ from keras_tcm.evaluation._inputs.pair_space import (
 )
 from keras_tcm.evaluation._walk.plan import ClientExecutor, plan_for
 from keras_tcm.evaluation.class_errors import ClassErrors
-from keras_tcm.evaluation.class_intervals import pair_errors
+from keras_tcm.evaluation.class_intervals import open_set_intervals, pair_errors
 from keras_tcm.evaluation.criteria import (
     Criteria,
     Thresholds,
@@ -62,6 +63,8 @@ class ClassCounts:
         thresholds: Distances, increasing, shape `(T,)`.
         far: Accepted negative pairs at each of these.
         frr: Rejected positive pairs at each of these.
+        open_set: The samples (queries) without a positive pair.
+        cuts: Largest distance in steps that each of the thresholds accepts, `(T,)`.
     """
 
     space: PairSpace
@@ -73,6 +76,30 @@ class ClassCounts:
     thresholds: np.ndarray
     far: ClassErrors
     frr: ClassErrors
+    open_set: OpenSet
+    cuts: np.ndarray
+
+    def open_set_far(
+        self, place: int, confidence: float
+    ) -> tuple[float | None, tuple[float, float] | None]:
+        """Share of the samples without a positive that one of the thresholds accepts.
+
+        Args:
+            place: Place of the threshold.
+            confidence: Probability that the interval holds the rate.
+
+        Returns:
+            The share, `None` if there are no such samples; and its interval for other
+            classes of them, `None` if they are of fewer than three.
+        """
+        if not self.open_set.num_queries:
+            return None, None
+        cuts = self.cuts[place : place + 1]
+        limits = open_set_intervals(self.open_set, cuts, confidence)
+        interval = (
+            None if limits is None else (float(limits[0, 0]), float(limits[0, 1]))
+        )
+        return float(self.open_set.rates(cuts)[0]), interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +243,8 @@ def count_classes(
     One walk over the pairs, as in `evaluate_embeddings`.
 
     Args:
-        embeddings: As for `evaluate_embeddings`, like all that is not named here.
+        embeddings: As for `evaluate_embeddings`, like all that is not named here: also
+            of shape `(n, 2, d)`.
         labels: See above.
         far: Candidates with a FAR up to this are wanted: some 256 of them where there
             are as many pairs, and from one to the next no more than 1/32 of it.
@@ -280,6 +308,7 @@ def _class_counts(space: PairSpace, counts: PairCounts) -> ClassCounts:
     thresholds, places = np.unique(counts.thresholds.calibration, return_index=True)
     # Equal thresholds have equal counts; those asked for come last and are exact.
     far, frr = (x.some(places) for x in pair_errors(counts, space.times_met))
+    assert counts.open_set is not None
     return ClassCounts(
         space=space,
         classes=counts.classes,
@@ -290,4 +319,6 @@ def _class_counts(space: PairSpace, counts: PairCounts) -> ClassCounts:
         thresholds=thresholds,
         far=far,
         frr=frr,
+        open_set=counts.open_set,
+        cuts=counts.thresholds.cuts[places],
     )

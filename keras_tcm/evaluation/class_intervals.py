@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_tcm.evaluation._counting.count_pairs import PairCounts
+from keras_tcm.evaluation._counting.open_set import OpenSet
 from keras_tcm.evaluation.class_errors import MIN_CLASSES, ClassErrors
 from keras_tcm.student import student_quantile
 
@@ -157,6 +158,44 @@ def point_intervals(
             }
         )
     return found
+
+
+def open_set_intervals(
+    open_set: OpenSet, cuts: np.ndarray, confidence: float = CONFIDENCE
+) -> np.ndarray | None:
+    """Intervals of the open-set FAR, for other classes of queries in the same gallery.
+
+    Those of `ClassErrors`, but nowhere wider than Wilson's with a trial for each class:
+    queries of a class cannot be more alike than to be accepted or rejected together.
+    Classes of unequal sizes count for fewer trials, `(sum n)^2 / sum n^2` (Kish). If
+    no query is accepted, or every one, the other limit is that of Clopper and Pearson
+    with a trial for each class, unless Wilson's is nearer.
+
+    Args:
+        open_set: The queries without a positive.
+        cuts: Distances in steps, shape `(t,)`.
+        confidence: Probability that an interval holds the rate.
+
+    Returns:
+        Limits of shape `(t, 2)`; `None` below three classes of such queries, and where
+        samples have several classes.
+    """
+    if open_set.codes is None or not len(open_set.codes):
+        return None
+    errors = open_set.errors(cuts)
+    if errors.num_classes < MIN_CLASSES:
+        return None
+    sizes = errors.pairs.astype(np.float64)
+    trials = sizes.sum() ** 2 / np.square(sizes).sum()
+    quantile = student_quantile(confidence, errors.num_classes - 1)
+    square = quantile**2 / trials
+    rates = errors.rates
+    root = np.sqrt(square * (rates * (1.0 - rates) + square / 4.0))
+    low, high = ((rates + square / 2.0 + x) / (1.0 + square) for x in (-root, root))
+    limits = errors.intervals(confidence)
+    return np.column_stack(
+        [np.maximum(limits[:, 0], low), np.minimum(limits[:, 1], high)]
+    )
 
 
 def _crossing(gaps: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -155,8 +155,10 @@ def compare_embeddings(
     where the error is made of more than a message.
 
     Args:
-        first: Embeddings of the first model, shape `(n, d)`.
-        second: Embeddings of the second, shape `(n, e)`; `e` may differ from `d`.
+        first: Embeddings of the first model, shape `(n, d)`; of two towers, shape
+            `(n, 2, d)`, as for `keras_tcm.evaluate_embeddings`.
+        second: Embeddings of the second, shape `(n, e)` or `(n, 2, e)`; `e` may differ
+            from `d`.
         labels: Labels of the samples, shape `(n,)`.
         first_gallery: Gallery embeddings of the first model, shape `(m, d)`. Defaults
             to `None`: every sample is compared with all others.

@@ -70,6 +70,11 @@ class Criteria:
         """Whether the negative pairs determine the calibration range."""
         return self.frr_range is None and self.calibration_range is None
 
+    @property
+    def needs_open_set(self) -> bool:
+        """Whether the queries without a positive pair matter."""
+        return True
+
     def check_resolvable(self, num_pairs: int) -> None:
         """Raise unless so many negative pairs resolve the range of FARs."""
         if self.needs_far_range and self.far_range[0] * num_pairs < 1:

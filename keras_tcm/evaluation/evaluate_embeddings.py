@@ -99,10 +99,18 @@ def evaluate_embeddings(
 
     Functions make no classes; `metrics.RecallAtK` takes them nevertheless.
 
+    A query without a positive pair is unanswerable: recall and mAP@R leave it out, and
+    a search that finds anything for it is wrong. `Evaluation.num_unanswerable` counts
+    these queries, and `open_set_far` of each operating point the share of them for
+    which a gallery sample is accepted: the false positive identification rate of an
+    open-set search. Where there are any, they are compared once more with the gallery.
+
     Above `max_pairs` pairs, a random sample of `max_pairs / m` of the `m` candidates
     (at least 32) is compared with every query for the FARs, and as many queries with
     every candidate for R@k and mAP@R; with a gallery each of the two gets half of the
-    pairs. Positive pairs are all counted nevertheless. The estimates of OPIS and
+    pairs. Positive pairs are all counted nevertheless, and unanswerable queries are
+    compared with the whole gallery: all of them, or as many at random as make
+    `max_pairs` pairs. The estimates of OPIS and
     epsilon-OPIS are corrected for their bias (and so may fall below 0), and the
     result has standard errors, which allow for pairs that share a sample. That of
     epsilon-OPIS tends to be too small, because it takes the worst classes for known.
@@ -111,14 +119,19 @@ def evaluate_embeddings(
         embeddings: Vectors of any norm, shape `(n, d)`: array, backend tensor,
             `numpy.memmap`, or a list of paths of `.npy` files, whose rows follow each
             other (both read in chunks). L2-normalised inside; a zero vector has cosine
-            similarity 0 to all.
+            similarity 0 to all. Or the output of two towers, shape `(n, 2, d)`: of
+            each sample a query, `embeddings[:, 0]`, and a gallery item of the same
+            label, `embeddings[:, 1]`. These are compared as if the latter were given as
+            `gallery_embeddings` with `gallery_labels=labels`: all (query, item) pairs
+            count, and that of the same sample is a positive one.
         labels: One label per sample, shape `(n,)`; integers, strings or any other
             hashable objects. With `relevance`: see above. With a list of files as
             `embeddings`, also a list of `.npy` files, one for each of those.
         gallery_embeddings: Vectors to compare with, shape `(m, d)`. Defaults to
             `None`: every sample is compared with all others. With a gallery, pairs
             are (query, gallery) pairs, which count for the classes of the query.
-            Passing the same object as `embeddings` means no gallery.
+            Passing the same object as `embeddings` means no gallery. Not with
+            embeddings of two towers.
         gallery_labels: Labels of the gallery, shape `(m,)`, or as wide as `labels`.
         gallery_includes_queries: Whether each query is itself one of the gallery's
             samples: an equal vector, bit for bit, with an equal label. It then never

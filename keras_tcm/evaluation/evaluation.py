@@ -112,7 +112,7 @@ def _encode(values: np.ndarray) -> str:
 
 
 # Of what `to_dict` returns: another number where its fields, or their meaning, change.
-_HEADER = {"format": "keras_tcm.Evaluation", "version": 1}
+_HEADER = {"format": "keras_tcm.Evaluation", "version": 2}
 # Fields that hold operating points.
 _POINTS = ("operating_points", "at_thresholds")
 
@@ -129,18 +129,31 @@ class OperatingPoint:
         frr: Global false rejection rate.
         per_class_far: Share of each class's negative pairs accepted, shape `(C,)`.
         per_class_frr: Share of each class's positive pairs rejected, shape `(C,)`.
+        open_set_far: Share of the unanswerable queries (`Evaluation.num_unanswerable`)
+            for which a gallery sample is accepted: the false positive identification
+            rate (FPIR) of an open-set search, in a gallery of this size. NaN if there
+            are none, or if unresolved.
         standard_errors: Where pairs were sampled, the standard errors by name: of
             `"threshold"` and `"frr"` as estimates of what all pairs would give for the
             target, and of `"far"` as the rate of all pairs at this threshold; where the
-            threshold was asked for, of `"far"` and of `"frr"`, which is 0. `None` if
-            all pairs were compared, or if unresolved.
+            threshold was asked for, of `"far"` and of `"frr"`, which is 0. If there are
+            unanswerable queries, of `"open_set_far"` as the rate of all of them at this
+            threshold: 0 unless these were sampled too. `None` if all pairs were
+            compared, or if unresolved.
         intervals: 95% intervals of `"threshold"`, `"far"` and `"frr"`, for other
-            classes of the same kind: see `Evaluation.intervals`. `None` where that is,
-            or if unresolved.
+            classes of the same kind: see `Evaluation.intervals`. If the unanswerable
+            queries are of three classes or more, of `"open_set_far"`, for other
+            classes of such queries against the same gallery. `None` where the
+            evaluation has none, or if unresolved.
         inequity: How unequal the rates of the classes are. `None` if unresolved, where
             pairs were sampled, and where a sample has several classes.
         group_inequity: How unequal those of the groups are; only of groups that have
             both rates. `None` if fewer than two have.
+
+    Reference:
+        - ISO/IEC 19795-1:2021 (FPIR)
+        - Grother, Ngan and Hanaoka, *Face Recognition Vendor Test (FRVT) part 2:
+          Identification*, NIST IR 8271, 2019
     """
 
     far_target: float
@@ -149,6 +162,7 @@ class OperatingPoint:
     frr: float
     per_class_far: np.ndarray
     per_class_frr: np.ndarray
+    open_set_far: float = math.nan
     standard_errors: dict[str, float] | None = None
     intervals: dict[str, tuple[float, float]] | None = None
     inequity: Inequity | None = None
@@ -181,8 +195,16 @@ class Evaluation:
         class_counts: Samples (queries) in each class, shape `(C,)`.
         operating_points: One `OperatingPoint` per FAR target.
         num_samples: Samples (queries) evaluated.
-        num_excluded_classes: Classes without a positive or a negative pair; their
-            samples still serve as negatives.
+        num_excluded_classes: Classes without a positive or a negative pair. They have
+            no part in OPIS and no rates of their own; their negative pairs count for
+            the global FAR.
+        num_unanswerable: Queries without a positive pair: with a gallery, those whose
+            class it does not hold; without, those that are alone in their class. Recall
+            and mAP@R leave them out, since they have nothing to find, and their
+            negative pairs count for the global FAR. Each of them for which a threshold
+            accepts anything counts for `OperatingPoint.open_set_far`. `None` if the
+            result was loaded from a file of an earlier version, which did not count
+            them.
         num_positive_pairs: Positive pairs.
         num_negative_pairs: Negative pairs.
         distance: `"cosine"`, `"euclidean"`, or the method by which scores were
@@ -226,6 +248,7 @@ class Evaluation:
     operating_points: tuple[OperatingPoint, ...]
     num_samples: int
     num_excluded_classes: int
+    num_unanswerable: int | None
     num_positive_pairs: int
     num_negative_pairs: int
     distance: str
@@ -457,6 +480,12 @@ class Evaluation:
                 f"FRR {point.frr:.2%}"
                 f"{_error(point, 'frr', '.2%')}"
             )
+        if self.num_unanswerable:
+            points = (*self.operating_points, *self.at_thresholds)
+            lines.append(
+                f"Open-set FAR    {', '.join(map(_open_set_far, points))} "
+                f"({self.num_unanswerable:,} queries without a positive)"
+            )
         if self.groups:
             ends = "both ends" if self.group_pairs == "both_ends" else "one end"
             lines.append(f"{len(self.groups):,} groups, pairs with {ends} in the group")
@@ -543,7 +572,7 @@ class Evaluation:
         """
         names = [field.name for field in dataclasses.fields(cls)]
         values = artefacts.check_fields(
-            values, "Evaluation", _HEADER, names, "evaluate again"
+            _of_this_version(values), "Evaluation", _HEADER, names, "evaluate again"
         )
         for name in ("opis_per_class", "thresholds", "utility", "class_counts"):
             values[name] = np.asarray(values[name])
@@ -623,6 +652,13 @@ def _error(measured: Evaluation | OperatingPoint, name: str, form: str) -> str:
     return f" ({low:{form}} to {high:{form}})"
 
 
+def _open_set_far(point: OperatingPoint) -> str:
+    """The rate, and what is known of its error."""
+    if not point.resolved:
+        return "not resolved"
+    return f"{point.open_set_far:.2%}{_error(point, 'open_set_far', '.2%')}"
+
+
 def _to_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _to_json(item) for key, item in value.items()}
@@ -633,6 +669,18 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return None
     return value
+
+
+def _of_this_version(values: Any) -> Any:
+    """Values of version 1, which knew no unanswerable queries, as of this version."""
+    first = {**_HEADER, "version": 1}
+    if not isinstance(values, dict) or any(values.get(k) != first[k] for k in first):
+        return values
+    points = {
+        name: [{**point, "open_set_far": None} for point in values.get(name, ())]
+        for name in _POINTS
+    }
+    return {**values, **points, **_HEADER, "num_unanswerable": None}
 
 
 def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
@@ -650,6 +698,7 @@ def _load_operating_point(values: dict[str, Any]) -> OperatingPoint:
         frr=float(arrays["frr"]),
         per_class_far=arrays["per_class_far"],
         per_class_frr=arrays["per_class_frr"],
+        open_set_far=float(arrays["open_set_far"]),
         standard_errors=errors and _load_errors(errors),
         intervals=_load_intervals(intervals),
         **inequities,

@@ -141,6 +141,11 @@ class _KnownCuts(Criteria):
     cuts: tuple[int, ...] = ()
 
     @property
+    def needs_open_set(self) -> bool:
+        """Never: they are those of the whole."""
+        return False
+
+    @property
     def at_cuts(self) -> np.ndarray:
         """Where no class is to be read off a bin: everywhere."""
         return np.array(self.cuts)

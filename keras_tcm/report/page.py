@@ -10,7 +10,13 @@ from typing import Any
 from keras_tcm.class_names import ClassNames
 from keras_tcm.evaluation import Evaluation
 from keras_tcm.report.page_data import page_data
-from keras_tcm.report.summary import describe, measures, operating_points, sizes
+from keras_tcm.report.summary import (
+    describe,
+    measures,
+    open_set_heading,
+    operating_points,
+    sizes,
+)
 from keras_tcm.report.thumbnails import thumbnails
 from keras_tcm.visualization.palette import ON_DARK, ON_LIGHT
 
@@ -57,6 +63,7 @@ def render_page(
         description=html.escape(describe(evaluation)),
         measures=measures(evaluation),
         sizes=sizes(evaluation),
+        open_set_heading=open_set_heading(evaluation),
         operating_points=operating_points(evaluation),
         distance=html.escape(evaluation.distance),
         beta=f"{evaluation.beta:g}",

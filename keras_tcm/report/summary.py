@@ -95,6 +95,18 @@ def sizes(evaluation: Evaluation) -> str:
             f"{evaluation.num_excluded_classes:,}",
             "Without such pairs. Their samples still serve as negatives.",
         ),
+        *(
+            [
+                (
+                    "Unanswerable queries",
+                    f"{evaluation.num_unanswerable:,}",
+                    "Without a positive pair. Open-set FAR: share of them for which a "
+                    "threshold accepts anything.",
+                )
+            ]
+            if evaluation.num_unanswerable
+            else []
+        ),
         (
             "Positive pairs",
             f"{evaluation.num_positive_pairs:,}",
@@ -118,16 +130,27 @@ def sizes(evaluation: Evaluation) -> str:
     )
 
 
+def open_set_heading(evaluation: Evaluation) -> str:
+    """Write the head of the column that only unanswerable queries fill."""
+    if not evaluation.num_unanswerable:
+        return ""
+    return '<th scope="col" class="number">Open-set FAR</th>'
+
+
 def operating_points(evaluation: Evaluation) -> str:
     """Write the operating points as rows of a table."""
-    return "".join(map(_operating_point, evaluation.operating_points))
+    has_open_set = bool(evaluation.num_unanswerable)
+    return "".join(
+        _operating_point(point, has_open_set) for point in evaluation.operating_points
+    )
 
 
-def _operating_point(point: OperatingPoint) -> str:
+def _operating_point(point: OperatingPoint, has_open_set: bool) -> str:
     header = f'<th scope="row" class="target">FAR ≤ {100 * point.far_target:g}%</th>'
     if not point.resolved:
         return (
-            f'<tr>{header}<td colspan="3" class="number">not resolved by the negative '
+            f'<tr>{header}<td colspan="{3 + has_open_set}" class="number">not resolved '
+            "by the negative "
             "pairs: too few</td></tr>\n"
         )
     values = [
@@ -137,6 +160,8 @@ def _operating_point(point: OperatingPoint) -> str:
         _value(point.far, ".4%", point, "far"),
         _value(point.frr, ".2%", point, "frr"),
     ]
+    if has_open_set:
+        values.append(_value(point.open_set_far, ".2%", point, "open_set_far"))
     cells = "".join(f'<td class="number">{value}</td>' for value in values)
     return f"<tr>{header}{cells}</tr>\n"
 

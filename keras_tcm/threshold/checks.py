@@ -26,6 +26,11 @@ class ThresholdCheck:
         classes: Labels of the classes, shape `(C,)`.
         per_class_far: Share of each class's negative pairs accepted, shape `(C,)`.
         per_class_frr: Share of each class's positive pairs rejected, shape `(C,)`.
+        num_unanswerable: Samples (queries) without a positive pair.
+        open_set_far: Share of them that are accepted with any gallery sample: see
+            `keras_tcm.evaluation.OperatingPoint`. `None` if there are none.
+        open_set_far_interval: What it is for other classes of such queries against the
+            same gallery. `None` if they are of fewer than three classes.
     """
 
     verdict: str
@@ -41,6 +46,9 @@ class ThresholdCheck:
     classes: np.ndarray = dataclasses.field(repr=False)
     per_class_far: np.ndarray = dataclasses.field(repr=False)
     per_class_frr: np.ndarray = dataclasses.field(repr=False)
+    num_unanswerable: int = 0
+    open_set_far: float | None = None
+    open_set_far_interval: tuple[float, float] | None = None
 
     def summary(self) -> str:
         """Describe the check in a few lines of text."""
@@ -51,6 +59,12 @@ class ThresholdCheck:
         ):
             promised = "" if target is None else f", promised {target:g}"
             lines.append(f"{name} {rate_with_interval(rate, interval)}{promised}")
+        if self.open_set_far is not None:
+            lines.append(
+                open_set_line(
+                    self.open_set_far, self.open_set_far_interval, self.num_unanswerable
+                )
+            )
         if self.share_kept is not None:
             lines.append(f"{self.share_kept:.1%} of the classes keep the FAR promised")
         lines.append(
@@ -91,6 +105,14 @@ class UnlabelledCheck:
             f"{self.found[place]:.3%} of the pairs, where {self.expected[place]:.3%} "
             "were to be expected"
         )
+
+
+def open_set_line(
+    rate: float, interval: tuple[float, float] | None, num_queries: int | None
+) -> str:
+    """The open-set FAR as a line of text."""
+    known = f"{rate:.3%}" if interval is None else rate_with_interval(rate, interval)
+    return f"Open-set FAR {known}, of {num_queries:,} queries without a positive"
 
 
 def rate_with_interval(rate: float, interval: tuple[float, float]) -> str:

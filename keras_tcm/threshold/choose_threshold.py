@@ -82,7 +82,9 @@ def choose_threshold(
 
     Args:
         embeddings: Vectors of any norm, shape `(n, d)`, of a model that has not been
-            trained on these classes: as for `keras_tcm.evaluate_embeddings`.
+            trained on these classes: as for `keras_tcm.evaluate_embeddings`. Or shape
+            `(n, 2, d)`, of two towers: the queries, and gallery items of the same
+            labels.
         labels: One label per sample, shape `(n,)`.
         far: Promised false acceptance rate, in (0, 1). Defaults to `None`: `frr` is
             given.
@@ -168,6 +170,7 @@ def choose_threshold(
     some = spread(queries.size, MAX_SAMPLES)
     steps = to_steps(queries.vectors[some] @ queries.vectors.flipped[some].T)
     intervals = [tuple(x.intervals(confidence)[0].tolist()) for x in chosen]
+    open_set_far, open_set_interval = counts.open_set_far(place, confidence)
     quantiles = [
         dict(
             zip(_QUANTILES, np.quantile(x.per_class, _QUANTILES).tolist(), strict=True)
@@ -188,9 +191,12 @@ def choose_threshold(
         frr_interval=intervals[1],
         per_class_far=quantiles[0],
         per_class_frr=quantiles[1],
+        open_set_far=open_set_far,
+        open_set_far_interval=open_set_interval,
         num_samples=counts.num_samples,
         num_classes=len(counts.classes),
         num_excluded_classes=counts.num_excluded,
+        num_unanswerable=counts.open_set.num_queries,
         num_positive_pairs=counts.num_positive_pairs,
         num_negative_pairs=int(counts.far.all_pairs),
         has_gallery=counts.space.has_gallery,

@@ -27,6 +27,7 @@ from keras_tcm.labels import label_array
 from keras_tcm.threshold.checks import (
     ThresholdCheck,
     UnlabelledCheck,
+    open_set_line,
     rate_with_interval,
 )
 from keras_tcm.threshold.distance_sketch import (
@@ -41,7 +42,9 @@ from keras_tcm.threshold.score_calibration import ScoreCalibration
 from keras_tcm.validation import check_choice, check_integer, check_number
 
 # Of what `to_dict` returns: another number where its fields, or their meaning, change.
-_HEADER = {"format": "keras_tcm.Threshold", "version": 2}
+_HEADER = {"format": "keras_tcm.Threshold", "version": 3}
+# What version 2 did not know, and is `None` in what was read of it.
+_NEW = ("num_unanswerable", "open_set_far", "open_set_far_interval")
 # Distances below this p-value have moved.
 _MOVED = 0.01
 
@@ -69,11 +72,18 @@ class Threshold:
         far_interval: What it is for other classes.
         frr: False rejection rate.
         frr_interval: What it is for other classes.
+        open_set_far: Share of the samples (queries) without a positive that it accepts
+            with any gallery sample: see `keras_tcm.evaluation.OperatingPoint`. `None`
+            if there were none.
+        open_set_far_interval: What it is for other classes of such queries against the
+            same gallery. `None` if they were of fewer than three classes.
         per_class_far: Quantiles of the classes' FAR, by quantile: 0.05, 0.5, 0.95, 1.
         per_class_frr: The same of their FRR.
         num_samples: Samples (queries) that it was chosen on.
         num_classes: Classes with a positive and a negative pair.
         num_excluded_classes: Classes without.
+        num_unanswerable: Samples (queries) without a positive pair. `None` in a file of
+            an earlier version, which did not count them.
         num_positive_pairs: Positive pairs.
         num_negative_pairs: Negative pairs.
         has_gallery: Whether it was chosen on pairs of a query and a gallery sample.
@@ -115,11 +125,14 @@ class Threshold:
     far_interval: tuple[float, float]
     frr: float
     frr_interval: tuple[float, float]
+    open_set_far: float | None
+    open_set_far_interval: tuple[float, float] | None
     per_class_far: dict[float, float]
     per_class_frr: dict[float, float]
     num_samples: int
     num_classes: int
     num_excluded_classes: int
+    num_unanswerable: int | None
     num_positive_pairs: int
     num_negative_pairs: int
     has_gallery: bool
@@ -279,7 +292,7 @@ class Threshold:
 
         Args:
             embeddings: Vectors of any norm, shape `(n, d)`: as for
-                `keras_tcm.evaluate_embeddings`.
+                `keras_tcm.evaluate_embeddings`; of two towers, `(n, 2, d)`.
             labels: One label per sample, shape `(n,)`.
             options: `gallery_embeddings`, `gallery_labels`,
                 `gallery_includes_queries`, `relevance`, `score_normalization`,
@@ -311,6 +324,7 @@ class Threshold:
         kept = None
         if self.promise == "class" and self.far_target is not None:
             kept = float(np.mean(far.per_class[:, 0] <= self.far_target))
+        open_set_far, open_set_interval = counts.open_set_far(place, self.confidence)
         return ThresholdCheck(
             # The worst of them.
             verdict=next(one for one in (BROKEN, UNKNOWN, HOLDS) if one in verdicts),
@@ -326,6 +340,9 @@ class Threshold:
             classes=label_array(counts.classes),
             per_class_far=far.per_class[:, 0],
             per_class_frr=frr.per_class[:, 0],
+            num_unanswerable=counts.open_set.num_queries,
+            open_set_far=open_set_far,
+            open_set_far_interval=open_set_interval,
         )
 
     def check_unlabelled(
@@ -456,6 +473,17 @@ class Threshold:
             self._promise(),
             f"FAR {rate_with_interval(self.far, self.far_interval)}",
             f"FRR {rate_with_interval(self.frr, self.frr_interval)}",
+            *(
+                []
+                if self.open_set_far is None
+                else [
+                    open_set_line(
+                        self.open_set_far,
+                        self.open_set_far_interval,
+                        self.num_unanswerable,
+                    )
+                ]
+            ),
             f"({self.confidence:.0%} intervals, for other classes of the same kind)",
             f"Classes: 95% have a FAR up to {self.per_class_far[0.95]:.3%} and an FRR "
             f"up to {self.per_class_frr[0.95]:.2%}",
@@ -524,7 +552,11 @@ class Threshold:
         """
         names = [field.name for field in dataclasses.fields(cls)]
         known = artefacts.check_fields(
-            values, "Threshold", _HEADER, names, "choose the threshold anew"
+            _of_this_version(values),
+            "Threshold",
+            _HEADER,
+            names,
+            "choose the threshold anew",
         )
         try:
             return cls(**_read(known))
@@ -540,12 +572,20 @@ def pair_similarities(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.einsum("...d,...d->...", first, second, dtype=np.float64)
 
 
+def _of_this_version(values: Any) -> Any:
+    """Values of version 2, which knew no open-set FAR, as of this version."""
+    first = {**_HEADER, "version": 2}
+    if not isinstance(values, dict) or any(values.get(k) != first[k] for k in first):
+        return values
+    return {**values, **_HEADER, **dict.fromkeys(_NEW)}
+
+
 def _read(known: dict[str, Any]) -> dict[str, Any]:
     """Fields of a threshold from JSON-ready values."""
     for name in known:
         if name.startswith("curve_"):
             known[name] = np.asarray(known[name], np.float64)
-        elif name.endswith("_interval"):
+        elif name.endswith("_interval") and known[name] is not None:
             known[name] = _pair(known[name])
         elif name.startswith("per_class_"):
             known[name] = {float(key): x for key, x in known[name].items()}

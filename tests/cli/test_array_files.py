@@ -83,6 +83,20 @@ def test_archives_and_single_arrays_mix(tmp_path):
     check(read(bare, own), embeddings=X, labels=Y)
 
 
+def test_two_towers(tmp_path):
+    stacked = RNG.normal(size=(6, 2, 3))
+    file = write(tmp_path / "a.npz", embeddings=stacked, labels=Y)
+    check(read(file), embeddings=stacked, labels=Y)
+    gallery = write(tmp_path / "g.npz", embeddings=GALLERY_X, labels=GALLERY_Y)
+    text = message(file, gallery=gallery)
+    assert f"`embeddings` in {file} have shape (6, 2, 3)" in text
+    assert text.endswith(f"Received: `gallery_embeddings` in {gallery}")
+    both = write(
+        tmp_path / "b.npz", embeddings=stacked, labels=Y, gallery_labels=GALLERY_Y
+    )
+    assert message(both).endswith(f"Received: `gallery_labels` in {both}")
+
+
 def test_names_of_files_do_not_matter(tmp_path):
     check(
         read(write(tmp_path / "a.npy", embeddings=X, labels=Y)), embeddings=X, labels=Y

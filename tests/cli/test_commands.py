@@ -245,6 +245,74 @@ def test_evaluate_single_arrays(tmp_path):
     check_output(tmp_path / "both", "embeddings", expected)
 
 
+class TestTwoTowers:
+    """Queries and items: stacked, or a gallery that does not hold every answer."""
+
+    STACKED = np.stack([X + 0.1, X + 0.3 * samples(seed=1)[0]], axis=1)
+
+    def test_stacked(self, tmp_path, capsys):
+        file = write(tmp_path / "a.npz", embeddings=self.STACKED, labels=Y)
+        assert run("evaluate", file, "--out", tmp_path / "out") == 0
+        expected = evaluate_embeddings(self.STACKED, Y)
+        check_output(tmp_path / "out", "a", expected)
+        assert expected.summary() in capsys.readouterr().out
+        split = write(
+            tmp_path / "b.npz",
+            embeddings=self.STACKED[:, 0],
+            labels=Y,
+            gallery_embeddings=self.STACKED[:, 1],
+            gallery_labels=Y,
+        )
+        chosen = []
+        for name in file, split:
+            out = name.with_suffix(".json")
+            assert run("threshold", name, "--far", 0.3, "--out", out) == 0
+            assert run("check", out, name) in (0, 3)
+            chosen.append((Threshold.load(out).to_dict(), capsys.readouterr().out))
+        assert chosen[0][0] == chosen[1][0]
+        assert chosen[0][1] == chosen[1][1].replace("b.json", "a.json")
+        assert run("compare", file, file, "--out", tmp_path / "both") == 0
+
+    def test_mistakes(self, tmp_path, capsys):
+        triple = np.repeat(self.STACKED, 2, axis=1)[:, :3]
+        file = write(tmp_path / "a.npz", embeddings=triple, labels=Y)
+        for command in "evaluate", "threshold":
+            options = ("--far", 0.1) if command == "threshold" else ()
+            code = run(command, file, *options, "--out", tmp_path / "out")
+            check_mistake(capsys, code, "a.npz: `embeddings`", "(96, 3, 6)")
+        file = write(tmp_path / "b.npz", embeddings=self.STACKED, labels=Y)
+        options = ("--gallery-includes-queries", "--out", tmp_path / "out")
+        code = run("evaluate", file, *options)
+        check_mistake(capsys, code, "b.npz: `--gallery-includes-queries` must be False")
+
+    def test_open_set(self, tmp_path, capsys):
+        known = Y < 8
+        file = write(
+            tmp_path / "a.npz",
+            embeddings=X,
+            labels=Y,
+            gallery_embeddings=self.STACKED[known, 1],
+            gallery_labels=Y[known],
+        )
+        unanswerable = f"{np.count_nonzero(~known)} queries without a positive"
+        assert run("evaluate", file, "--out", tmp_path / "out") == 0
+        assert unanswerable in capsys.readouterr().out
+        out = tmp_path / "threshold.json"
+        assert run("threshold", file, "--far", 0.3, "--out", out) == 0
+        assert unanswerable in capsys.readouterr().out
+        assert run("check", out, file) in (0, 3)
+        printed = capsys.readouterr().out
+        assert f"Open-set FAR {Threshold.load(out).open_set_far:.3%}" in printed
+
+    def test_zero_rows_are_told(self, tmp_path, capsys):
+        stacked = self.STACKED.copy()
+        stacked[[3, 5], 1] = 0
+        file = write(tmp_path / "a.npz", embeddings=stacked, labels=Y)
+        assert run("evaluate", file, "--out", tmp_path / "out") == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "a.npz: 2 of 192 rows of `embeddings` are all zero" in line
+
+
 @pytest.mark.parametrize(
     ("distance", "text"), [("cosine", "distance 1 "), ("euclidean", "distance 1.414 ")]
 )

@@ -112,12 +112,12 @@ class TestFiles:
 
     def test_version_stands_beside_the_format(self, result):
         values = result.to_dict()
-        assert (values["format"], values["version"]) == ("keras_tcm.Evaluation", 1)
+        assert (values["format"], values["version"]) == ("keras_tcm.Evaluation", 2)
 
-    @pytest.mark.parametrize("version", [0, 2, "2.0", None, "drop"])
+    @pytest.mark.parametrize("version", [0, 3, "2.0", None, "drop"])
     def test_another_version(self, tmp_path, result, version):
         path = self.path(tmp_path, result, version=version)
-        with pytest.raises(ValueError, match=r"`path`.*version 1.*version=") as caught:
+        with pytest.raises(ValueError, match=r"`path`.*version 2.*version=") as caught:
             Evaluation.load(path)
         assert "evaluate again" in str(caught.value.__cause__)
 

@@ -155,7 +155,7 @@ class TestInterpolation:
         for edges in (cuts, np.linspace(cuts[0], cuts[-1], 500).astype(np.int64)):
             tally = Tally(edges, slots, slots, len(SIZES), np.uint32)
             walk_pairs(queries.vectors, queries.codes, queries, Plan(ks=(1,)), tally)
-            counted.append(tally.accepted(cuts, sizes))
+            counted.append((tally.accepted(cuts), tally.error_at(cuts, sizes)))
         (exact, no_error), (read, error) = counted
         assert no_error == 0
         rms = np.sqrt(np.mean(np.square((read - exact) / sizes[:, None]), axis=0))
@@ -166,8 +166,8 @@ class TestInterpolation:
         tally = Tally(np.array([100, 200]), None, None, 1, np.uint32)
         tally.histogram[0, 150] = 1000
         tally.table[0, 0, 1] = 1000
-        assert tally.accepted(np.array([149]), np.array([1000]))[1] == np.inf
-        assert tally.accepted(np.array([200]), np.array([1000]))[1] == 0
+        assert tally.error_at(np.array([149]), np.array([1000])) == np.inf
+        assert tally.error_at(np.array([200]), np.array([1000])) == 0
 
 
 def tiles(is_triangle, seed):

@@ -193,7 +193,7 @@ class TestFiles:
             ("[1, 2]", "what `Threshold.to_dict` returns"),
             ("{", "`path` must be a file that `Threshold.save` wrote"),
             (json.dumps(values | {"format": "keras_tcm.Evaluation"}), "with format="),
-            (json.dumps(values | {"version": 99}), "must be of version 2"),
+            (json.dumps(values | {"version": 99}), "must be of version 3"),
             (json.dumps(missing), "must have format, version, value"),
             (json.dumps(values | {"sketch": {}}), "of other forms"),
         )

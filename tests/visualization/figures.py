@@ -38,6 +38,7 @@ def evaluation(
         "operating_points": (),
         "num_samples": 5 * num_classes,
         "num_excluded_classes": 0,
+        "num_unanswerable": 0,
         "num_positive_pairs": 10 * num_classes,
         "num_negative_pairs": 100,
         "distance": "cosine",

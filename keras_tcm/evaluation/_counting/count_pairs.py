@@ -10,6 +10,7 @@ from keras_tcm.evaluation._counting.label_pairs import (
     PositivePairs,
     retrieval,
 )
+from keras_tcm.evaluation._counting.open_set import OpenSet, find_open_set
 from keras_tcm.evaluation._counting.relevance_pairs import (
     accepted_pairs,
     count_by_distance,
@@ -58,6 +59,8 @@ class PairCounts:
             `negatives_accepted` has them by class of the query alone, and all are
             counted; otherwise `None`.
         sampling_error: What sampling the pairs does to the result; `None` without it.
+        open_set: The queries without a positive pair; `None` if the criteria do not ask
+            for them.
     """
 
     classes: Sequence[Hashable]
@@ -76,6 +79,7 @@ class PairCounts:
     average_precision: np.ndarray
     gallery: GalleryErrors | None = None
     sampling_error: SamplingError | None = None
+    open_set: OpenSet | None = None
 
 
 def count_pairs(space: PairSpace, plan: Plan, criteria: Criteria) -> PairCounts:
@@ -149,13 +153,14 @@ def _count_by_label(space: PairSpace, plan: Plan, criteria: Criteria) -> PairCou
             sizes.num_absent,
         ),
         sampling_error=error,
+        open_set=find_open_set(space, plan) if criteria.needs_open_set else None,
     )
 
 
 def _count_by_relevance(space: PairSpace, plan: Plan, criteria: Criteria) -> PairCounts:
     """Count all pairs in two walks: by distance, then class by class."""
-    positive, negative, per_query, hits, average_precision = count_by_distance(
-        space, plan
+    positive, negative, per_query, hits, average_precision, open_set = (
+        count_by_distance(space, plan)
     )
     classes = eligible_classes(space, per_query)
     criteria.check_resolvable(negative.size)
@@ -179,4 +184,5 @@ def _count_by_relevance(space: PairSpace, plan: Plan, criteria: Criteria) -> Pai
         negatives_accepted=negatives_accepted[:, places],
         hits=hits,
         average_precision=average_precision,
+        open_set=open_set,
     )

@@ -348,10 +348,9 @@ class AllNegatives(Negatives):
         """Count the pairs of each class up to each of increasing cuts."""
         tally = counted.tally
         known = np.minimum(cuts, tally.edges[-1])
-        accepted, error = tally.accepted(known, self.num_per_class)
-        if error > _MAX_ERROR:
+        if tally.error_at(known, self.num_per_class) > _MAX_ERROR:
             tally = self.count(np.unique(known), ranks=None).tally
-            accepted, _ = tally.accepted(known, self.num_per_class)
+        accepted = tally.accepted(known)
         # No pair is farther than the largest distance.
         accepted = np.where(
             cuts == NUM_STEPS - 1, self._num_per_slot[:, None], accepted

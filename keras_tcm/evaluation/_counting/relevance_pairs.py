@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator, Sequence
 import numpy as np
 from keras import ops
 
+from keras_tcm.evaluation._counting.open_set import OpenSet
 from keras_tcm.evaluation._inputs.pair_space import PairSpace, check_classes
 from keras_tcm.evaluation._inputs.samples import similarities
 from keras_tcm.evaluation._walk.pair_walk import new_progress, tile_side
@@ -110,12 +111,13 @@ def strips(space: PairSpace, plan: Plan, held_per_query: int = 1) -> Iterator[St
 
 def count_by_distance(
     space: PairSpace, plan: Plan
-) -> tuple[Histogram, Histogram, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Histogram, Histogram, np.ndarray, np.ndarray, np.ndarray, OpenSet]:
     """Count all pairs by distance.
 
     Returns:
-        The positive and the negative pairs, the positives of each query, and hits and
-        average precisions as `Strip.retrieval` returns them.
+        The positive and the negative pairs, the positives of each query, hits and
+        average precisions as `Strip.retrieval` returns them, and what lies nearest to
+        the queries without a positive.
     """
     everything: np.ndarray = np.zeros(NUM_STEPS + 1, np.int64)
     of_positives: np.ndarray = np.zeros(NUM_STEPS, np.int64)
@@ -123,13 +125,18 @@ def count_by_distance(
     for strip in strips(space, plan):
         _add_histogram(everything, strip.steps.ravel())
         _add_histogram(of_positives, strip.steps[strip.is_positive])
-        found.append((strip.is_positive.sum(axis=1), *strip.retrieval(plan.ks)))
+        per_query = strip.is_positive.sum(axis=1)
+        nearest = strip.steps[per_query == 0].min(axis=1)
+        found.append((per_query, *strip.retrieval(plan.ks), nearest))
     positive, negative = (
         Histogram.of(counts, times_counted=space.times_met)
         for counts in (of_positives, everything[:NUM_STEPS] - of_positives)
     )
-    per_query, hits, average = (np.concatenate(x) for x in zip(*found, strict=True))
-    return positive, negative, per_query, hits, average
+    per_query, hits, average, nearest = (
+        np.concatenate(x) for x in zip(*found, strict=True)
+    )
+    open_set = OpenSet(len(nearest), np.minimum(nearest, NUM_STEPS - 1))
+    return positive, negative, per_query, hits, average, open_set
 
 
 @dataclasses.dataclass(frozen=True)

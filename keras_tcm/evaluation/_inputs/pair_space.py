@@ -13,8 +13,10 @@ from keras_tcm.evaluation._inputs.samples import (
     Samples,
     Shards,
     check_embeddings,
+    open_rows,
     read_label_shards,
     sort_samples,
+    split_towers,
     unsorted_samples,
 )
 from keras_tcm.evaluation.score_normalization import (
@@ -113,6 +115,17 @@ def pair_space(
     score_normalization: ScoreNormalization | None = None,
 ) -> PairSpace:
     """Check and order what is compared; see `evaluate_embeddings` for the arguments."""
+    rows = open_rows("embeddings", embeddings)
+    if rows.ndim == 3:
+        _check_alone(gallery_embeddings, gallery_labels, gallery_includes_queries)
+        towers = split_towers("embeddings", rows)
+        vectors = [
+            check_embeddings(f"embeddings[:, {number}]", one)
+            for number, one in enumerate(towers)
+        ]
+        labels = read_label_shards("labels", labels, vectors[0])
+        (known,) = read_labels([("labels", labels, len(rows))], relevance)
+        return _scored_space(vectors, [known, known], relevance, score_normalization)
     if (gallery_embeddings is None) != (gallery_labels is None):
         given, missing = "gallery_embeddings", "gallery_labels"
         if gallery_embeddings is None:
@@ -127,7 +140,7 @@ def pair_space(
             "`gallery_includes_queries` must be False without a gallery. "
             "Received: gallery_embeddings=None, gallery_includes_queries=True"
         )
-    vectors = [check_embeddings("embeddings", embeddings)]
+    vectors = [check_embeddings("embeddings", rows)]
     labels = read_label_shards("labels", labels, vectors[0])
     given_labels = [("labels", labels, len(vectors[0]))]
     if gallery_embeddings is not None:
@@ -158,6 +171,40 @@ def pair_space(
             vectors, known, own = vectors[:1], known[:1], None
     if len(vectors) == 1:
         check_symmetric(relevance)
+    return _scored_space(vectors, known, relevance, score_normalization, own)
+
+
+def _check_alone(
+    gallery_embeddings: Any, gallery_labels: Any, gallery_includes_queries: Any
+) -> None:
+    """Raise if there is a gallery beside stacked embeddings, which hold their own."""
+    reason = (
+        "with `embeddings` of shape (samples, 2, dimension), which hold the gallery"
+    )
+    for name, value in (
+        ("gallery_embeddings", gallery_embeddings),
+        ("gallery_labels", gallery_labels),
+    ):
+        if value is not None:
+            raise ValueError(
+                f"`{name}` must be None {reason}. "
+                f"Received: {name} of type {type(value).__name__}"
+            )
+    if gallery_includes_queries:
+        raise ValueError(
+            f"`gallery_includes_queries` must be False {reason}. "
+            f"Received: gallery_includes_queries={gallery_includes_queries!r}"
+        )
+
+
+def _scored_space(
+    vectors: Sequence[np.ndarray | Shards],
+    known: Sequence[Any],
+    relevance: Relevance | None,
+    score_normalization: ScoreNormalization | None,
+    own: np.ndarray | None = None,
+) -> PairSpace:
+    """Order what has been checked, with the scores that are to be compared."""
     if score_normalization is not None:
         score_normalization.check_dimension("embeddings", vectors[0].shape[1])
         scored = [score_normalization.rows(x) for x in vectors]

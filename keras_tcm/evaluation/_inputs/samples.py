@@ -75,6 +75,8 @@ class Shards:
     Args:
         name: Name of the argument that gives the files.
         paths: Names of the files.
+        tower: Which of two stacked embeddings to take of each row, 0 or 1. Defaults to
+            `None`: the rows as they are.
 
     Attributes:
         shape: Shape of the whole.
@@ -88,9 +90,10 @@ class Shards:
             type from those of the first file.
     """
 
-    def __init__(self, name: str, paths: Any) -> None:
+    def __init__(self, name: str, paths: Any, tower: int | None = None) -> None:
         self._name = name
         self._paths = tuple(os.path.abspath(os.fspath(path)) for path in paths)
+        self._tower = tower
         arrays = (self._open(number) for number in range(len(self._paths)))
         known = [(array.shape, array.dtype) for array in arrays]
         first_shape, self.dtype = known[0]
@@ -109,6 +112,10 @@ class Shards:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def of_tower(self, tower: int) -> "Shards":
+        """One of the two embeddings of each row."""
+        return Shards(self._name, self._paths, tower)
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         """Read some rows."""
@@ -151,7 +158,7 @@ class Shards:
                 f"`{self._name}` must be .npy files, not .npz. "
                 f"Received: {self._describe(number)}"
             )
-        return array
+        return array if self._tower is None else array[:, self._tower]
 
     def _describe(self, number: int) -> str:
         return f"{self._name}[{number}]={self._paths[number]!r}"
@@ -405,13 +412,7 @@ def check_embeddings(name: str, embeddings: Any) -> np.ndarray | Shards:
     Returns:
         The array; a `numpy.memmap` is returned as it is, and paths as `Shards`.
     """
-    embeddings = open_shards(name, embeddings)
-    if not isinstance(embeddings, np.ndarray | Shards):
-        if keras.ops.is_tensor(embeddings):
-            if keras.backend.standardize_dtype(embeddings.dtype) == "bfloat16":
-                embeddings = keras.ops.cast(embeddings, "float32")
-            embeddings = keras.ops.convert_to_numpy(embeddings)
-        embeddings = np.asarray(embeddings)
+    embeddings = open_rows(name, embeddings)
     if embeddings.ndim != 2 or 0 in embeddings.shape:
         raise ValueError(
             f"`{name}` must have shape (samples, dimension), both at least 1. "
@@ -437,6 +438,41 @@ def check_embeddings(name: str, embeddings: Any) -> np.ndarray | Shards:
             f"with NaN or infinite entries, the first at index {bad[0]}"
         )
     return embeddings
+
+
+def open_rows(name: str, embeddings: Any) -> np.ndarray | Shards:
+    """Return embeddings as an array, or as `Shards`; of any shape and type yet."""
+    embeddings = open_shards(name, embeddings)
+    if isinstance(embeddings, np.ndarray | Shards):
+        return embeddings
+    if keras.ops.is_tensor(embeddings):
+        if keras.backend.standardize_dtype(embeddings.dtype) == "bfloat16":
+            embeddings = keras.ops.cast(embeddings, "float32")
+        embeddings = keras.ops.convert_to_numpy(embeddings)
+    return np.asarray(embeddings)
+
+
+def split_towers(
+    name: str, embeddings: np.ndarray | Shards
+) -> tuple[np.ndarray | Shards, np.ndarray | Shards]:
+    """Split the stacked embeddings of two towers, the queries and the gallery items.
+
+    Args:
+        name: Name of the argument.
+        embeddings: What `open_rows` returned, with three dimensions.
+
+    Raises:
+        ValueError: Unless there are two in each row.
+    """
+    if embeddings.shape[1] != 2:
+        raise ValueError(
+            f"`{name}` must have shape (samples, dimension), or (samples, 2, "
+            f"dimension): of each sample a query and a gallery item. "
+            f"Received: {name}.shape={embeddings.shape}"
+        )
+    if isinstance(embeddings, Shards):
+        return embeddings.of_tower(0), embeddings.of_tower(1)
+    return embeddings[:, 0], embeddings[:, 1]
 
 
 def _hold(embeddings: np.ndarray, order: np.ndarray) -> UnitVectors:

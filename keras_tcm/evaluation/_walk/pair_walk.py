@@ -18,7 +18,7 @@ from keras_tcm.evaluation._inputs.samples import (
 )
 from keras_tcm.evaluation._walk import kernels
 from keras_tcm.evaluation._walk.kernels import Tile
-from keras_tcm.evaluation._walk.plan import Plan, local_executor
+from keras_tcm.evaluation._walk.plan import Plan, check_backend, local_executor
 from keras_tcm.evaluation._walk.tallies import NeighborRanks, PositiveLists, Tally
 from keras_tcm.evaluation.distances import to_steps
 from keras_tcm.evaluation.precision import full_precision
@@ -198,7 +198,7 @@ def walk_pairs(
         is_symmetric=gallery.vectors is queries.flipped and len(asked) == len(queries),
         use_numba=len(queries) * gallery.size >= _NUMBA_PAIRS,
     )
-    places = list(_places(walk, asked))
+    places = list(parts_of(asked, len(walk.columns), walk.sides, walk.is_symmetric))
     progress = new_progress(plan)
     executor = plan.executor or local_executor()
     if executor is None or len(places) == 1:
@@ -272,13 +272,7 @@ class WalkPart:
 
     def __call__(self) -> PartResult:
         """Count the pairs."""
-        backend = keras.backend.backend()
-        if backend != self.backend:
-            raise RuntimeError(
-                "`client` must have workers with the Keras backend of this process, "
-                f"{self.backend!r}: set KERAS_BACKEND in their environment. "
-                f"Received: a worker with {backend!r}"
-            )
+        check_backend(self.backend)
         tally = None if self.new_tally is None else self.new_tally()
         row_ranks, column_ranks = (
             None if lists is None else NeighborRanks(lists, self.largest_k)
@@ -313,13 +307,22 @@ def _sides(
     )
 
 
-def _places(walk: TileWalk, queries: range) -> Iterator[tuple[range, range]]:
-    """Rows and columns of each part."""
-    row_side, column_side = walk.sides
-    column_ranges = _split(range(len(walk.columns)), column_side)
+def parts_of(
+    queries: range, num_columns: int, sides: tuple[int, int], is_symmetric: bool
+) -> Iterator[tuple[range, range]]:
+    """Rows and columns of each part.
+
+    Args:
+        queries: The rows of all.
+        num_columns: Columns of all.
+        sides: Rows and columns of a tile.
+        is_symmetric: Whether rows and columns are the same, and each pair is met once.
+    """
+    row_side, column_side = sides
+    column_ranges = _split(range(num_columns), column_side)
     for rows in _split(queries, row_side):
         for columns in column_ranges:
-            if not walk.is_symmetric or rows.start <= columns.start:
+            if not is_symmetric or rows.start <= columns.start:
                 yield rows, columns
 
 

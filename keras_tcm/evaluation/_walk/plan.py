@@ -134,6 +134,17 @@ _LARGE_GRAPHS = ProcessSetting(
 )
 
 
+def check_backend(expected: str) -> None:
+    """Raise unless this process has the backend of the one that made a part."""
+    backend = keras.backend.backend()
+    if backend != expected:
+        raise RuntimeError(
+            "`client` must have workers with the Keras backend of this process, "
+            f"{expected!r}: set KERAS_BACKEND in their environment. "
+            f"Received: a worker with {backend!r}"
+        )
+
+
 def local_executor() -> Executor | None:
     """What counts on all devices of this process, or `None` if there is but one."""
     devices = local_devices()

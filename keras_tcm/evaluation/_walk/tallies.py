@@ -120,8 +120,19 @@ class Tally:
         found = np.unique(np.concatenate(touched))
         return found[found < self.table.shape[1] - 1]
 
-    def accepted(self, cuts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, float]:
-        """Count the pairs of each slot up to each cut, as `interpolate` does.
+    def accepted(self, cuts: np.ndarray) -> np.ndarray:
+        """Count the pairs of each slot in the first fold up to each cut.
+
+        Args:
+            cuts: Distances in steps up to the last edge, shape `(t,)`.
+
+        Returns:
+            Counts of shape `(slots, t)`, as `interpolate` makes them.
+        """
+        return interpolate(self.table[0, :-1], self.edges, cuts)
+
+    def error_at(self, cuts: np.ndarray, sizes: np.ndarray) -> float:
+        """Standard error of `accepted`, as a share of the pairs of each slot.
 
         Args:
             cuts: Distances in steps up to the last edge, shape `(t,)`.
@@ -129,10 +140,8 @@ class Tally:
                 error is told.
 
         Returns:
-            Counts of the first fold, of shape `(slots, t)`, and their standard error as
-            a share of `sizes` at the least certain cut, root mean square over slots: 0
-            if all cuts are edges, infinity if the pairs in the cut bins are not spread
-            evenly.
+            That at the least certain cut, root mean square over slots: 0 if all cuts
+            are edges, infinity if the pairs in the cut bins are not spread evenly.
         """
         histogram, table = self.histogram[0], self.table[0, :-1]
         bins, fraction = _places(self.edges, cuts)
@@ -146,8 +155,7 @@ class Tally:
 
         told = table[: len(sizes), bins]
         variance = told * spread / np.square(sizes[:, None], dtype=np.float64)
-        error = np.sqrt(variance.mean(axis=0).max()) if is_even else np.inf
-        return interpolate(table, self.edges, cuts), float(error)
+        return float(np.sqrt(variance.mean(axis=0).max()) if is_even else np.inf)
 
 
 def interpolate(table: np.ndarray, edges: np.ndarray, cuts: np.ndarray) -> np.ndarray:
