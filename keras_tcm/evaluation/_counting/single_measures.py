@@ -12,6 +12,8 @@ from keras_tcm.evaluation._inputs.samples import (
     CHUNK_ROWS,
     Samples,
     check_embeddings,
+    open_rows,
+    split_towers,
     unsorted_samples,
 )
 from keras_tcm.evaluation._walk.pair_walk import walk_pairs
@@ -29,7 +31,7 @@ def recall_at_k(
     """Share of samples with a positive among their k nearest others.
 
     Args:
-        embeddings: Shape `(n, d)`.
+        embeddings: Shape `(n, d)`, or `(n, 2, d)`: queries and gallery items.
         labels: Shape `(n,)`, or what `relevance` compares.
         k: Number of neighbours, at least 1.
         relevance: Tells which pairs are positive, the first sample being the query.
@@ -69,7 +71,7 @@ def pair_histograms(
     Raises:
         UndefinedError: If there is no positive or no negative pair.
     """
-    space = _space_of(embeddings, labels, None)
+    space = _space_of(check_embeddings("embeddings", embeddings), labels, None)
     with full_precision():
         return (
             _some_positives(space, max_positives),
@@ -105,9 +107,11 @@ def nearest_samples(
 
 
 def _space_of(embeddings: Any, labels: Any, relevance: Relevance | None) -> PairSpace:
-    vectors = check_embeddings("embeddings", embeddings)
-    known = read_labels([("labels", labels, len(vectors))], relevance)
-    return make_space([vectors], known, relevance)
+    rows = open_rows("embeddings", embeddings)
+    towers = (rows,) if rows.ndim != 3 else split_towers("embeddings", rows)
+    vectors = [check_embeddings("embeddings", one) for one in towers]
+    (known,) = read_labels([("labels", labels, len(rows))], relevance)
+    return make_space(vectors, [known] * len(vectors), relevance)
 
 
 def _some_positives(space: PairSpace, most: int) -> Histogram:
