@@ -39,6 +39,7 @@ BACKEND_FREE = (
     "evaluation/test_evaluation_errors.py",
     "evaluation/test_gallery_of_queries.py",
     "evaluation/test_integer_limits.py",
+    "evaluation/test_open_set_intervals.py",
     "evaluation/test_rates_at.py",
     "evaluation/test_sampled_evaluation.py",
     "evaluation/test_shards.py",
