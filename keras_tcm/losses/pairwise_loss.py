@@ -180,6 +180,8 @@ class PairwiseLoss(EmbeddingLoss):
                 losses, (*samples, places), (vectors, *others), predictions
             )
             return [values + connection for values in found]
+        # Seen from the other side, the same matrix turned round.
+        turned: list[Any] | None = [] if vectors is None else None
         if vectors is None:
             vectors = samples[0]
         # A query and the item of the same row are a pair like any other.
@@ -194,7 +196,8 @@ class PairwiseLoss(EmbeddingLoss):
                 (samples[0][:, number], labels, weights, places),
                 (vectors[:, 1 - number], *others),
                 predictions,
-                is_swapped=side == "gallery",
+                side == "gallery",
+                turned,
             )
             for i, values in zip(chosen, found, strict=True):
                 rows[i].append(values)
@@ -216,6 +219,7 @@ class PairwiseLoss(EmbeddingLoss):
         partners: tuple[Any, Any, Any],
         predictions: Any,
         is_swapped: bool = False,
+        turned: list[Any] | None = None,
     ) -> list[Any]:
         """Compute the rows of several losses, of anchors with partners.
 
@@ -226,10 +230,20 @@ class PairwiseLoss(EmbeddingLoss):
             partners: Unit vectors, or `None` for the anchors', labels and weights.
             predictions: What `vectors` gets.
             is_swapped: Whether the anchors are items and the partners queries.
+            turned: Similarities of the partners with the anchors if they were needed
+                before, and where to keep them for later. Defaults to `None`: neither.
         """
         vectors, labels, weights, places = anchors
         other_vectors, other_labels, other_weights = partners
         vectors, other_vectors = self.vectors(vectors, other_vectors, predictions)
+
+        def similarities() -> Any:
+            assert turned is not None
+            if turned:
+                return ops.transpose(turned[0])
+            turned.append(ops.matmul(vectors, ops.transpose(other_vectors)))
+            return turned[0]
+
         relevances: list[Any] = []
         for loss in losses:
             if loss.relevance not in relevances:
@@ -270,6 +284,7 @@ class PairwiseLoss(EmbeddingLoss):
             # The smallest blocks asked for.
             min((loss.block_size for loss in losses if loss.block_size), default=None),
             any(loss.compares_partners for loss in losses),
+            None if turned is None else similarities,
         )
         columns = iter(ops.unstack(values, sum(counts), axis=1))
         return [

@@ -30,6 +30,7 @@ def map_anchors(
     inputs: tuple[Any, ...],
     block_size: int | None,
     compares_partners: bool,
+    similarities: Callable[[], Any] | None = None,
 ) -> Any:
     """Apply a function to the similarities of each anchor with all partners.
 
@@ -47,6 +48,8 @@ def map_anchors(
             one matrix where it is known to be small.
         compares_partners: Whether the function holds, for each anchor, as many
             entries as there are pairs of partners, and not of partners alone.
+        similarities: Returns the matrix of all similarities, differentiable, where
+            there is a cheaper way to it than its product. Defaults to `None`.
 
     Returns:
         Tensor of shape `(a, t)`.
@@ -77,6 +80,8 @@ def map_anchors(
         entries = _BLOCK if are_kept else _BLOCK_ANEW
         size = min(entries // width, -(-num_anchors // 2))
         return in_blocks(max(size, 1), are_kept)
+    if similarities is not None:
+        return function(similarities(), *inputs)
     if partners is None:
         return function(gram_matrix(anchors), *inputs)
     return function(ops.matmul(anchors, ops.transpose(partners)), *inputs)
