@@ -7,8 +7,9 @@
 A network for captions and one for pictures are trained on three quarters of the
 training classes of `scenes`, with the losses of CLIP and SigLIP, without and with TCM.
 Thresholds are chosen on the other quarter. Then the captions of all test classes ask
-for pictures of two thirds of them: those of the last third have no answer. What is
-trained or measured is not done again. A training takes some minutes on a core.
+for pictures of two thirds of them, and for one picture of each of these, as in a
+catalogue: captions of the last third have no answer. What is trained or measured is not
+done again. A training takes some minutes on a core.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import keras
 import numpy as np
 
 import keras_tcm
-from keras_tcm import AutoTCM, choose_threshold, evaluate_embeddings
+from keras_tcm import AutoTCM, Evaluation, choose_threshold, evaluate_embeddings
 from keras_tcm.datasets import scenes
 from keras_tcm.files import replacing, write_text
 from keras_tcm.losses import InfoNCE, SigLIP
@@ -40,8 +41,9 @@ EPOCHS = 20
 LEARNING_RATE = 2e-3
 BATCH = 256
 DIM = 128
-# What thresholds promise.
-FARS = (0.01, 0.001)
+# What thresholds promise: among all pictures, and in the catalogue. No less is to be
+# had of as few classes as are held out.
+FARS = (0.01, 0.005)
 
 # The loss, and what `StackTowers` begins to learn.
 LOSSES: dict[str, tuple[Callable[[], keras.losses.Loss], dict[str, float]]] = {
@@ -183,12 +185,12 @@ class Measured:
         recall_at_1: R@1 of the same.
         recall_of_captions: R@1 of pictures that ask for captions.
         far: FAR at a threshold that promises `FARS[0]`, chosen on held-out training
-            classes. Only of captions that have an answer, like the FRR.
+            classes.
         frr: FRR there.
-        strict_far: FAR at a threshold that promises `FARS[1]`.
-        strict_frr: FRR there.
-        rejected: Share of the captions without an answer to which that threshold gives
-            none.
+        catalogue_frr: Share of the captions with an answer whose picture in the
+            catalogue a threshold that promises `FARS[1]` rejects.
+        rejected: Share of the captions without an answer for which that threshold
+            accepts nothing of the catalogue.
     """
 
     opis: float
@@ -196,8 +198,7 @@ class Measured:
     recall_of_captions: float
     far: float
     frr: float
-    strict_far: float
-    strict_frr: float
+    catalogue_frr: float
     rejected: float
 
 
@@ -206,34 +207,37 @@ def measure(model: Model, folder: pathlib.Path) -> Measured:
     with np.load(folder / f"{model.name}.npz", allow_pickle=False) as file:
         chosen_on, chosen_labels = file["held_out"], file["held_out_labels"]
         x, y = file["test"], file["test_labels"]
-    thresholds = [
+    promised, strict = (
         choose_threshold(chosen_on, chosen_labels, far=far, verbose=False).value
         for far in FARS
-    ]
-    classes = np.unique(y)
-    is_answerable = np.isin(y, classes[: 2 * len(classes) // 3])
-    found = evaluate_embeddings(
-        x[:, 0],
-        y,
-        gallery_embeddings=x[is_answerable, 1],
-        gallery_labels=y[is_answerable],
-        at_thresholds=thresholds,
-        recall_at=(1,),
-        verbose=False,
     )
-    turned = evaluate_embeddings(
-        x[is_answerable][:, ::-1], y[is_answerable], recall_at=(1,), verbose=False
-    )
-    promised, strict = (found.rates_at(threshold) for threshold in thresholds)
+    classes, first = np.unique(y, return_index=True)
+    num_answered = 2 * len(classes) // 3
+    is_answered = np.isin(y, classes[:num_answered])
+
+    def search(items: np.ndarray, threshold: float) -> Evaluation:
+        return evaluate_embeddings(
+            x[:, 0],
+            y,
+            gallery_embeddings=x[items, 1],
+            gallery_labels=y[items],
+            at_thresholds=(threshold,),
+            recall_at=(1,),
+            verbose=False,
+        )
+
+    found = search(is_answered, promised)
+    (in_all,) = found.at_thresholds
+    (in_catalogue,) = search(first[:num_answered], strict).at_thresholds
+    captions = evaluate_embeddings(x[:, ::-1], y, recall_at=(1,), verbose=False)
     return Measured(
         found.opis,
         found.recall[1],
-        turned.recall[1],
-        promised.far,
-        promised.frr,
-        strict.far,
-        strict.frr,
-        1.0 - strict.open_set_far,
+        captions.recall[1],
+        in_all.far,
+        in_all.frr,
+        in_catalogue.frr,
+        1.0 - in_catalogue.open_set_far,
     )
 
 
@@ -285,7 +289,9 @@ def report(found: Found) -> str:
         "OPIS x 1000",
         "R@1, pictures",
         "R@1, captions",
-        *(f"{rate} at FAR {far:.1%}" for far in FARS for rate in ("FAR", "FRR")),
+        f"FAR, promised {FARS[0]:.1%}",
+        "FRR",
+        f"FRR in the catalogue, promised {FARS[1]:.1%}",
         "unanswerable rejected",
     )
     return harness.markdown_table(columns, rows)

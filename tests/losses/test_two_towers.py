@@ -181,6 +181,26 @@ class TestOneTowerTwice:
             assert float(loss(LABELS, twice)) != pytest.approx(float(loss(LABELS, x)))
 
 
+class TestOneTower:
+    """InfoNCE and SigLIP on the samples of one tower."""
+
+    CASES = (
+        (losses.InfoNCE(0.5), info_nce, {"temperature": 0.5}),
+        (losses.SigLIP(4.0, -1.0), sig_lip, {"scale": 4.0, "bias": -1.0}),
+    )
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0].name)
+    def test_value_and_gradient(self, value_and_grad, case):
+        loss, oracle, options = case
+        x = towers()[:, 0]
+        value, gradient = value_and_grad(loss, LABELS, x, WEIGHTS)
+        expected = oracles.finite_differences(
+            lambda x: oracle(x, LABELS, WEIGHTS, **options), x
+        )
+        assert value == pytest.approx(oracle(x, LABELS, WEIGHTS, **options), rel=2e-5)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+
+
 class TestSums:
     def test_terms_share_one_pass(self, monkeypatch):
         from keras_tcm.losses import pairwise_loss
@@ -330,6 +350,15 @@ class TestAutoTCM:
         assert float(found["positive_margin"]) == pytest.approx(margins[0], abs=1e-6)
         assert float(found["negative_margin"]) == pytest.approx(margins[1], abs=1e-6)
         assert float(auto(LABELS, x, WEIGHTS)) == pytest.approx(expected, rel=1e-4)
+
+    def test_monitor(self):
+        auto = keras_tcm.AutoTCM(losses.InfoNCE())
+        monitor = keras_tcm.metrics.AutoTCMMonitor(auto)
+        monitor.update_state(LABELS, towers())
+        found = {name: float(value) for name, value in monitor.result().items()}
+        expected = auto.settings(LABELS, towers())
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(float(value), rel=1e-5)
 
     def test_lengths_do_not_matter(self, value_and_grad):
         x = towers()
