@@ -43,12 +43,25 @@ BACKEND_FREE = (
     "evaluation/test_rates_at.py",
     "evaluation/test_sampled_evaluation.py",
     "evaluation/test_shards.py",
-    "notebooks/test_notebooks.py::test_runs[04_choosing_a_threshold]",
     # Other backends have the values of the same references.
     "losses/test_two_tower_peers.py",
+    # The code of a page or a notebook calls what has tests of its own. A page runs in
+    # docs/test_installs.py too, on the backend that it names, and the first notebook on
+    # every one.
+    "data/test_samplers_page.py",
+    "docs/test_pages.py",
+    "models/test_models_page.py",
+    "notebooks/test_notebooks.py::test_real_data_setting_runs",
+    "notebooks/test_notebooks.py::test_runs[02_resnet_retrieval]",
+    "notebooks/test_notebooks.py::test_runs[03_vit_retrieval]",
+    "notebooks/test_notebooks.py::test_runs[04_choosing_a_threshold]",
+    "notebooks/test_notebooks.py::test_runs[06_toy_embeddings]",
+    "test_readme.py",
+    "test_relevance_objects.py::test_the_page_runs",
     "report",
     "study/test_demo.py",
     "study/test_runner.py::test_killed_and_resumed",
+    "study/test_runner.py::test_run_on_image_files",
     "study/test_study_report.py",
     "study/test_summary.py",
     "study/test_toy.py",
@@ -57,6 +70,13 @@ BACKEND_FREE = (
     "test_backend.py",
     "test_class_names.py",
     "test_oracles.py",
+    "test_package.py::test_example[keras_tcm.visualization.",
+    # Statistics of an evaluation, and files: the other tests of the two have tensors.
+    "threshold/test_choose_threshold.py::TestClasses",
+    "threshold/test_choose_threshold.py::TestPopulation",
+    "threshold/test_matcher.py::TestFiles::test_a_save_that_is_killed",
+    "threshold/test_matcher.py::TestFiles::test_files_of_something_else",
+    "threshold/test_matcher.py::TestFiles::test_several_save",
     # The matcher that others are compared with has a file of its own.
     "threshold/test_vector_databases.py",
     "visualization",
@@ -66,12 +86,14 @@ BACKEND_FREE = (
 def pytest_collection_modifyitems(items):
     """Mark what is free of the backend, and leave slow pages to docs/test_installs.py.
 
-    That is, those on the backend that they name.
+    That is, those on the backend that they name. What is slow comes first, lest one
+    worker be busy with it when the others have nothing left.
     """
     free = tuple(f"tests/{name}" for name in BACKEND_FREE)
     for item in items:
         if item.nodeid.startswith(free):
             item.add_marker(pytest.mark.backend_free)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if as_installed.FLAG in os.environ:
         return
     backend = keras.backend.backend()

@@ -122,11 +122,11 @@ def train():
         loss=losses.MultiSimilarity() + 0.1 * TCM(),
         metrics=[metrics.OPIS(), metrics.RecallAtK(1)],
     )
-    callback = RetrievalEvaluation(x, y, prefix="exact_", verbose=False)
+    callback = RetrievalEvaluation(x, y, prefix="exact_", batch_size=24, verbose=False)
     history = trainer.fit(
         x,
         y,
-        batch_size=20,
+        batch_size=24,
         epochs=2,
         validation_data=(x, y),
         callbacks=[callback],
@@ -134,7 +134,7 @@ def train():
     ).history
     for name, values in history.items():
         assert all(np.isfinite(float(value)) for value in values), name
-    embeddings = keras.ops.convert_to_tensor(model.predict(x, verbose=0))
+    embeddings = keras.ops.convert_to_tensor(model.predict(x, batch_size=24, verbose=0))
     expected = evaluate_embeddings(embeddings, y)
     assert float(history["exact_opis"][-1]) == pytest.approx(expected.opis, rel=1e-6)
     assert float(history["val_opis"][-1]) == pytest.approx(expected.opis, rel=0.1)
@@ -154,5 +154,5 @@ def test_cosine_losses_train_under_any_floatx(floatx):
     model = keras.Model(inputs, layers.CosineClassifier(12)(inputs))
     for make in losses.ArcFace, losses.ProxyAnchor:
         model.compile(keras.optimizers.SGD(1e-2), loss=make())
-        history = model.fit(x, y, epochs=2, verbose=0).history
+        history = model.fit(x, y, batch_size=24, epochs=2, verbose=0).history
         assert all(np.isfinite(float(value)) for value in history["loss"])

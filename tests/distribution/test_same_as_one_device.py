@@ -90,7 +90,10 @@ def check_all(results):
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute is TensorFlow's")
 def test_mirrored_strategy_on_two_devices():
-    """The last batch is uneven: 6 samples for one replica, 5 for the other."""
+    """The last batch is uneven: 6 samples for one replica, 5 for the other.
+
+    That of the memory has one sample, and a replica none.
+    """
     (results,) = run("run_tensorflow.py")
     check_all(results)
 

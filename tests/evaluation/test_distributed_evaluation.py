@@ -135,9 +135,9 @@ class TestParts:
             "files": [path],
         }.items():
             client = PickledParts()
-            evaluate(x, block_size=64, client=client)
+            evaluate(x, client=client)
             sent[name] = max(size for size, _ in client.sizes)
-        most = 2 * 64 * 2000 * 4
+        most = 2 * 128 * 2000 * 4
         assert most < sent["array"] < 1.05 * most
         # Besides the rows: bins, and the positives of some queries.
         assert max(sent["memmap"], sent["files"]) < 0.05 * most

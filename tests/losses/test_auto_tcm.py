@@ -207,13 +207,19 @@ class TestForms:
         assert value == pytest.approx(whole[0], rel=1e-5)
         np.testing.assert_allclose(gradient, whole[1], rtol=1e-4, atol=1e-6)
 
-    # In one matrix, in blocks that are kept, and in blocks that are computed anew.
+    # In blocks that are kept, in blocks of a given size, and, as from 4097 samples on,
+    # in blocks that are computed anew, of more samples than settings are taken from.
     @pytest.mark.parametrize(
-        ("size", "block_size"), [(150, None), (40, 7), (4200, None)]
+        ("size", "block_size", "max_kept"),
+        [(150, None, 2**24), (40, 7, 2**24), (300, None, 2**16)],
+        ids=["kept", "given", "anew"],
     )
-    def test_compiled_in_blocks(self, size, block_size, value_and_grad):
+    def test_compiled_in_blocks(
+        self, size, block_size, max_kept, value_and_grad, monkeypatch
+    ):
         if keras.backend.backend() == "torch":
             pytest.skip("torch runs eagerly: `torch_compiler` tests compile")
+        monkeypatch.setattr("keras_tcm.ops.map_anchors._MAX_KEPT", max_kept)
         self.assert_compiled(size, block_size, value_and_grad)
 
     @pytest.mark.slow

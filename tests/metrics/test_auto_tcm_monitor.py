@@ -58,8 +58,9 @@ def test_logs_of_fit_and_saving(tmp_path):
         assert history[name] == pytest.approx([expected] * 2, rel=1e-4)
     model.save(tmp_path / "model.keras")
     restored = keras.models.load_model(tmp_path / "model.keras")
-    assert restored.evaluate(X, Y, batch_size=16, verbose=0, return_dict=True) == (
-        pytest.approx(model.evaluate(X, Y, batch_size=16, verbose=0, return_dict=True))
+    options = {"batch_size": 24, "verbose": 0, "return_dict": True}
+    assert restored.evaluate(X, Y, **options) == (
+        pytest.approx(model.evaluate(X, Y, **options))
     )
 
 

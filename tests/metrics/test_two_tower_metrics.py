@@ -71,11 +71,11 @@ def test_in_compile():
         metrics=[metrics.OPIS(), metrics.RecallAtK(2)],
     )
     data = [x[:, 0], x[:, 1]]
-    history = model.fit(data, y, batch_size=50, verbose=0).history
+    history = model.fit(data, y, batch_size=60, verbose=0).history
     result = expected(model.predict(data, verbose=0), y, {})
     assert history["opis"][-1] == pytest.approx(result.opis, rel=1e-3)
     assert history["recall_at_2"][-1] == pytest.approx(result.recall[2], rel=1e-5)
-    found = model.evaluate(data, y, batch_size=50, verbose=0, return_dict=True)
+    found = model.evaluate(data, y, batch_size=60, verbose=0, return_dict=True)
     assert found["opis"] == pytest.approx(result.opis, rel=1e-3)
 
 

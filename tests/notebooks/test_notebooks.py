@@ -49,7 +49,6 @@ FACTS = {
         " and all(abs(gaps(x).sum() - 360) < 1e-3 for x in embeddings.values())"
     ),
 }
-ON_ALL_BACKENDS = ("01_quickstart", "04_choosing_a_threshold")
 
 with_every_notebook = pytest.mark.parametrize("name", NAMES)
 
@@ -149,24 +148,13 @@ import as_installed
 as_installed.hide_all_but(as_installed.distributions_of({requirements!r}))
 """
 
-# The two that train four networks spend their time on making graphs, which the real
-# data setting of the same notebooks does for networks of a few layers.
-WITHOUT_GRAPHS = ("02_resnet_retrieval", "03_vit_retrieval")
-EAGERLY = """
-import tensorflow as tf
-tf.config.run_functions_eagerly(True)
-"""
-
 
 @pytest.mark.slow
 @with_every_notebook
 def test_runs(name, tmp_path, monkeypatch):
     backend = keras.backend.backend()
-    if backend != "tensorflow" and name not in ON_ALL_BACKENDS:
-        pytest.skip(
-            "the outputs of this notebook are made on TensorFlow, and training "
-            "elsewhere costs minutes"
-        )
+    if name == "05_coming_from_tensorflow_similarity" and backend != "tensorflow":
+        pytest.skip("its subject runs on TensorFlow alone")
     monkeypatch.setenv("KERAS_BACKEND", backend)
     monkeypatch.setenv("KERAS_TCM_NOTEBOOKS", "small")
     notebook = read(name)
@@ -174,8 +162,6 @@ def test_runs(name, tmp_path, monkeypatch):
     setting = AS_INSTALLED.format(
         folder=str(as_installed.ROOT / "tests"), requirements=requirements
     )
-    if name in WITHOUT_GRAPHS:
-        setting += EAGERLY
     notebook.cells.insert(0, nbformat.v4.new_code_cell(setting))
     fact = nbformat.v4.new_code_cell(f"keras_tcm.__name__, bool({FACTS[name]})")
     notebook.cells.append(fact)
@@ -232,8 +218,6 @@ def birds(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["02_resnet_retrieval", "03_vit_retrieval"])
 def test_real_data_setting_runs(name, birds, tmp_path, monkeypatch):
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("training large networks elsewhere costs minutes")
     if name == "03_vit_retrieval":
         pytest.importorskip("keras_hub")
         weights = None
