@@ -19,6 +19,7 @@ NAMES = (
     "04_choosing_a_threshold",
     "05_coming_from_tensorflow_similarity",
     "06_toy_embeddings",
+    "07_text_to_image",
 )
 REPOSITORY = "github/keras-tcm/keras_tcm/blob/main"
 # For each notebook, a fact about the variables that it leaves behind.
@@ -47,6 +48,12 @@ FACTS = {
     "06_toy_embeddings": (
         "np.allclose(np.linalg.norm(embeddings['ArcFace + TCM'], axis=1), 1, atol=1e-5)"
         " and all(abs(gaps(x).sum() - 360) < 1e-3 for x in embeddings.values())"
+    ),
+    "07_text_to_image": (
+        "result.num_unanswerable == np.isin(test_labels, test_classes[2::3]).sum()"
+        " and check.num_unanswerable == result.num_unanswerable"
+        " and matcher.ids == catalogue.tolist() and [len(x) for x in found] == [min(4,"
+        " threshold.accepts(x, test_images[catalogue]).sum()) for x in queries]"
     ),
 }
 
