@@ -56,6 +56,7 @@ BACKEND_FREE = (
     "notebooks/test_notebooks.py::test_runs[03_vit_retrieval]",
     "notebooks/test_notebooks.py::test_runs[04_choosing_a_threshold]",
     "notebooks/test_notebooks.py::test_runs[06_toy_embeddings]",
+    "notebooks/test_notebooks.py::test_runs[07_text_to_image]",
     "test_readme.py",
     "test_relevance_objects.py::test_the_page_runs",
     "report",
@@ -71,12 +72,13 @@ BACKEND_FREE = (
     "test_class_names.py",
     "test_oracles.py",
     "test_package.py::test_example[keras_tcm.visualization.",
-    # Statistics of an evaluation, and files: the other tests of the two have tensors.
+    # Statistics of an evaluation, and files: the other tests have tensors and models.
     "threshold/test_choose_threshold.py::TestClasses",
     "threshold/test_choose_threshold.py::TestPopulation",
     "threshold/test_matcher.py::TestFiles::test_a_save_that_is_killed",
     "threshold/test_matcher.py::TestFiles::test_files_of_something_else",
     "threshold/test_matcher.py::TestFiles::test_several_save",
+    "threshold/test_threshold.py",
     # The matcher that others are compared with has a file of its own.
     "threshold/test_vector_databases.py",
     "visualization",

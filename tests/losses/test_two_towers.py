@@ -304,7 +304,7 @@ class TestLearnedScale:
         model.compile(keras.optimizers.Adam(0.01), loss=loss, metrics=metrics)
         x = towers(num=40)
         data = [x[:, 0], x[:, 1]]
-        model.fit(data, np.arange(40), batch_size=16, epochs=2, verbose=0)
+        model.fit(data, np.arange(40), batch_size=20, epochs=2, verbose=0)
         scale, bias = (float(v) for v in stack.logit_scale(model.predict(data)))
         assert scale != pytest.approx(5.0, abs=1e-3)
         if name == "sig-lip":
