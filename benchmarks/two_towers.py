@@ -33,6 +33,7 @@ from keras_tcm.files import replacing, write_text
 from keras_tcm.losses import InfoNCE, SigLIP
 from keras_tcm.study.tuning import held_out
 from keras_tcm.study.workers import worker_processes
+from keras_tcm.validation import UndefinedError
 
 RESULTS = pathlib.Path("benchmarks/results/two_towers.csv")
 SEEDS = (0, 1, 2)
@@ -215,7 +216,12 @@ def measure(model: Model, folder: pathlib.Path) -> Measured:
     with np.load(folder / f"{model.name}.npz", allow_pickle=False) as file:
         chosen_on, chosen_labels = file["held_out"], file["held_out_labels"]
         x, y = file["test"], file["test_labels"]
-    threshold = choose_threshold(chosen_on, chosen_labels, far=FAR, verbose=False)
+    try:
+        threshold = choose_threshold(
+            chosen_on, chosen_labels, far=FAR, verbose=False
+        ).value
+    except UndefinedError:
+        threshold = None
     classes, first = np.unique(y, return_index=True)
     num_answered = 2 * len(classes) // 3
     is_answered = np.isin(y, classes[:num_answered])
@@ -226,24 +232,20 @@ def measure(model: Model, folder: pathlib.Path) -> Measured:
             y,
             gallery_embeddings=x[items, 1],
             gallery_labels=y[items],
-            at_thresholds=(threshold.value,),
+            at_thresholds=() if threshold is None else (threshold,),
             recall_at=(1,),
             verbose=False,
         )
 
     found = search(is_answered)
+    captions = evaluate_embeddings(x[:, ::-1], y, recall_at=(1,), verbose=False)
+    known = found.opis, found.recall[1], captions.recall[1]
+    if threshold is None:
+        return Measured(*known, *[math.nan] * (len(_MEASURED) - len(known)))
     (in_all,) = found.at_thresholds
     (in_catalogue,) = search(first[:num_answered]).at_thresholds
-    captions = evaluate_embeddings(x[:, ::-1], y, recall_at=(1,), verbose=False)
-    return Measured(
-        found.opis,
-        found.recall[1],
-        captions.recall[1],
-        in_all.far,
-        in_all.frr,
-        in_catalogue.frr,
-        1.0 - in_catalogue.open_set_far,
-    )
+    rejected = 1.0 - in_catalogue.open_set_far
+    return Measured(*known, in_all.far, in_all.frr, in_catalogue.frr, rejected)
 
 
 # ------------------------------------------------------------------------------- files
@@ -305,9 +307,15 @@ def report(found: Found) -> str:
 def _cells(arm: list[Measured]) -> list[str]:
     cells = []
     for name in _MEASURED:
-        values = [(1000 if name == "opis" else 100) * getattr(x, name) for x in arm]
-        spread = statistics.stdev(values) if len(values) > 1 else math.nan
-        cells.append(f"{statistics.mean(values):.2f} ± {spread:.2f}")
+        factor = 1000 if name == "opis" else 100
+        values = [factor * getattr(x, name) for x in arm]
+        known = [value for value in values if not math.isnan(value)]
+        if len(known) < 2:
+            cells.append(f"in {len(known)} of {len(values)}")
+            continue
+        of = "" if len(known) == len(values) else f" ({len(known)} of {len(values)})"
+        mean, spread = statistics.mean(known), statistics.stdev(known)
+        cells.append(f"{mean:.2f} ± {spread:.2f}{of}")
     return cells
 
 
@@ -320,8 +328,9 @@ def _changes(found: Found, loss: str) -> list[str]:
     ratio = statistics.mean(math.log(b.opis / a.opis) for a, b in pairs)
     cells = [f"{math.exp(ratio) - 1:+.1%}"]
     for name in _MEASURED[1:]:
-        change = statistics.mean(getattr(b, name) - getattr(a, name) for a, b in pairs)
-        cells.append(f"{100 * change:+.2f}")
+        changes = [getattr(b, name) - getattr(a, name) for a, b in pairs]
+        known = [change for change in changes if not math.isnan(change)]
+        cells.append(f"{100 * statistics.mean(known):+.2f}" if known else "")
     return cells
 
 

@@ -51,7 +51,7 @@ class StackTowers(keras.layers.Layer):
     ```python
     towers = keras_tcm.layers.StackTowers()([text_embedding, image_embedding])
     model = keras.Model([text_input, image_input], towers)
-    model.compile("adam", loss=keras_tcm.AutoTCM(keras_tcm.losses.InfoNCE()))
+    model.compile("adam", loss=keras_tcm.losses.InfoNCE())
     model.fit([texts, images], labels, batch_size=256)
     ```
 
