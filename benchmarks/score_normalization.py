@@ -12,7 +12,6 @@ are looked at. What is trained or measured is not done again. A training takes o
 three minutes on two cores.
 """
 
-import argparse
 import csv
 import dataclasses
 import io
@@ -22,6 +21,7 @@ from collections.abc import Iterable, Iterator
 
 import harness
 import numpy as np
+from trained_models import run_program
 
 from keras_tcm import (
     AutoTCM,
@@ -34,7 +34,6 @@ from keras_tcm.files import replacing, write_text
 from keras_tcm.study.grid import BASE_LOSSES, PRESETS
 from keras_tcm.study.training import embed, train_embedding_model
 from keras_tcm.study.tuning import held_out
-from keras_tcm.study.workers import worker_processes
 
 GRID = PRESETS["embedded"]
 LOSS = "multi_similarity"
@@ -378,35 +377,17 @@ def _model_table(found: Found) -> str:
 
 def main() -> None:
     """Train or measure what is missing, or write the report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("train", help="train what is missing")
-    command.add_argument("folder", type=pathlib.Path, help="for the embeddings")
-    command = commands.add_parser("measure", help="measure what is missing")
-    command.add_argument("folder", type=pathlib.Path, help="embeddings of the models")
-    command.add_argument("--out", type=pathlib.Path, default=RESULTS)
-    command = commands.add_parser("report", help="print the tables")
-    command.add_argument("file", type=pathlib.Path, nargs="?", default=RESULTS)
-    args = parser.parse_args()
-    if args.command == "report":
-        print(report(read(args.file)))
-        return
-    is_trained = {
-        model: (args.folder / f"{model.name}.npz").exists() for model in models()
-    }
-    if args.command == "train":
-        with worker_processes(1) as submit:
-            for model, is_done in is_trained.items():
-                if not is_done:
-                    submit(train, model, args.folder).result()
-                    print(model.name, flush=True)
-        return
-    found = read(args.out) if args.out.exists() else {}
-    for scores in plan():
-        if scores not in found and is_trained[scores.model]:
-            found[scores] = measure(scores, args.folder)
-            write(args.out, found)
-    print(f"{len(found)} results")
+    run_program(
+        __doc__,
+        RESULTS,
+        models=models(),
+        train=train,
+        plan=((scores, scores.model) for scores in plan()),
+        measure=measure,
+        read=read,
+        write=write,
+        report=report,
+    )
 
 
 if __name__ == "__main__":
