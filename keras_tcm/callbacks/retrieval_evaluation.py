@@ -140,10 +140,17 @@ class RetrievalEvaluation(keras.callbacks.Callback):
             raise TypeError("`y` must be one label per row of `x`. Received: y=None")
         check_same_rows(x, y if options.get("relevance") is None else None)
         self.evaluation: Evaluation | None = None
+        # Of queries and gallery, once there is a model: new ones would compile anew.
+        self._models: tuple[keras.Model, keras.Model] | None = None
         self._fixed_margins = FixedMargins(options.get("distance", "cosine"))
         self._figures = None if log_dir is None else TensorBoardFigures(log_dir)
         self._line: str | None = None
         self._is_first = True
+
+    def set_model(self, model: keras.Model) -> None:
+        """Take the model that is to be evaluated."""
+        super().set_model(model)
+        self._models = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Have the first epoch evaluated: a NaN there would stay the best value."""
@@ -197,14 +204,15 @@ class RetrievalEvaluation(keras.callbacks.Callback):
 
     def _embed(self) -> tuple[Any, dict[str, Any]]:
         """Embeddings of the samples, and what those of a gallery add to the options."""
+        # On JAX, asking for the model brings its state into the variables.
+        model = self.model
         if self.gallery is None:
-            return self._predict(self.model, self.x), {}
-        models = (self.model, self.model)
-        if _has_towers(self.model):
-            models = towers(self.model)
+            return self._predict(model, self.x), {}
+        if self._models is None:
+            self._models = towers(model) if _has_towers(model) else (model, model)
         x, y = self.gallery
-        return self._predict(models[0], self.x), {
-            "gallery_embeddings": self._predict(models[1], x),
+        return self._predict(self._models[0], self.x), {
+            "gallery_embeddings": self._predict(self._models[1], x),
             "gallery_labels": y,
         }
 

@@ -1,5 +1,7 @@
 """Evaluation of two towers at the end of an epoch, each through its own."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -52,6 +54,36 @@ def test_gallery(has_memory):
     assert history["val_opis"][0] == pytest.approx(expected.opis, rel=1e-4)
     assert history["val_recall_at_1"][0] == pytest.approx(expected.recall[1])
     assert callback.evaluation.num_unanswerable == np.sum(Y_TEXTS < 3)
+
+
+class Recorder(keras.callbacks.Callback):
+    """Embeds by the model itself after every epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.embeddings = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.embeddings.append(self.model.predict(X, verbose=0))
+
+
+def test_every_epoch_has_its_weights_and_the_same_towers(monkeypatch):
+    module = sys.modules[RetrievalEvaluation.__module__]
+    made = []
+    monkeypatch.setattr(
+        module, "towers", lambda model: made.append(model) or models.towers(model)
+    )
+    model = two_towers()
+    callback = RetrievalEvaluation(X[0], Y, gallery=(X[1], Y))
+    recorder = Recorder()
+    options = {"batch_size": 32, "epochs": 3, "verbose": 0}
+    history = model.fit(X, Y, callbacks=[callback, recorder], **options).history
+    for opis, embeddings in zip(history["val_opis"], recorder.embeddings, strict=True):
+        expected = keras_tcm.evaluate_embeddings(embeddings, Y, verbose=False)
+        assert opis == pytest.approx(expected.opis, rel=1e-4)
+    assert len(set(history["val_opis"])) == 3
+    # New ones would be compiled anew.
+    assert made == [model]
 
 
 def test_rows_that_belong_together():
