@@ -37,6 +37,14 @@ def load(path: str | os.PathLike[str], kind: str, from_dict: Callable[[Any], T])
         ) from error
 
 
+def is_of_version(values: Any, expected: dict[str, Any], version: int) -> bool:
+    """Whether values are an artefact of another version than the expected one."""
+    header = {**expected, "version": version}
+    return isinstance(values, dict) and all(
+        values.get(name) == value for name, value in header.items()
+    )
+
+
 def check_fields(
     values: Any,
     kind: str,

@@ -62,7 +62,6 @@ def evaluation_of(
         *range(num_known, num_known + len(at)),
     ]
     open_set = counts.open_set
-    assert open_set is not None
     open_set_far = open_set.rates(chosen.cuts[places_of_points])
     errors_of: dict[int, dict[str, float]] = {}
     intervals, intervals_of = None, {}
@@ -200,7 +199,7 @@ def _errors_of_points(
     """Standard errors of each point by its place among the cuts."""
     known = [*error.points, *error.at_thresholds]
     open_set = counts.open_set
-    if open_set is not None and open_set.num_queries:
+    if open_set.num_queries:
         more = open_set.standard_errors(counts.thresholds.cuts[list(places)])
         known = [
             errors | {"open_set_far": one}

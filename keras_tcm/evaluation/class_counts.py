@@ -120,6 +120,11 @@ class _Candidates(Criteria):
         return False
 
     @property
+    def needs_open_set(self) -> bool:
+        """Always: a candidate may be chosen."""
+        return True
+
+    @property
     def shares(self) -> tuple[float, ...]:
         """Quantiles of the negative distances that matter."""
         return (self.least,) if self.far is None else (self.least, self.far)
@@ -308,7 +313,6 @@ def _class_counts(space: PairSpace, counts: PairCounts) -> ClassCounts:
     thresholds, places = np.unique(counts.thresholds.calibration, return_index=True)
     # Equal thresholds have equal counts; those asked for come last and are exact.
     far, frr = (x.some(places) for x in pair_errors(counts, space.times_met))
-    assert counts.open_set is not None
     return ClassCounts(
         space=space,
         classes=counts.classes,

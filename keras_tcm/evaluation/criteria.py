@@ -72,8 +72,8 @@ class Criteria:
 
     @property
     def needs_open_set(self) -> bool:
-        """Whether the queries without a positive pair matter."""
-        return True
+        """Whether it matters what queries without a positive pair accept."""
+        return bool(self.far_targets or self.at_thresholds)
 
     def check_resolvable(self, num_pairs: int) -> None:
         """Raise unless so many negative pairs resolve the range of FARs."""

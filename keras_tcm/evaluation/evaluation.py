@@ -673,8 +673,7 @@ def _to_json(value: Any) -> Any:
 
 def _of_this_version(values: Any) -> Any:
     """Values of version 1, which knew no unanswerable queries, as of this version."""
-    first = {**_HEADER, "version": 1}
-    if not isinstance(values, dict) or any(values.get(k) != first[k] for k in first):
+    if not artefacts.is_of_version(values, _HEADER, 1):
         return values
     points = {
         name: [{**point, "open_set_far": None} for point in values.get(name, ())]

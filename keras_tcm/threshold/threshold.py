@@ -574,8 +574,7 @@ def pair_similarities(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _of_this_version(values: Any) -> Any:
     """Values of version 2, which knew no open-set FAR, as of this version."""
-    first = {**_HEADER, "version": 2}
-    if not isinstance(values, dict) or any(values.get(k) != first[k] for k in first):
+    if not artefacts.is_of_version(values, _HEADER, 2):
         return values
     return {**values, **_HEADER, **dict.fromkeys(_NEW)}
 

@@ -395,3 +395,15 @@ class TestThreshold:
         assert "Open-set" not in old.summary()
         old.save(path)
         assert Threshold.load(path).to_dict() == old.to_dict()
+
+
+def test_nothing_is_compared_that_nobody_asks_for(monkeypatch):
+    """As in the metric of an epoch: OPIS, and no threshold."""
+    asked = []
+    monkeypatch.setattr(
+        open_set, "nearest_steps", lambda *args: asked.append(args) or args
+    )
+    for options in ({}, {"max_pairs": 2400}):
+        result = evaluate(at_thresholds=(), far_targets=(), **options)
+        assert result.num_unanswerable == 15
+    assert asked == []

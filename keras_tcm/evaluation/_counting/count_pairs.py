@@ -55,12 +55,11 @@ class PairCounts:
         hits: Whether each query with a positive has one among its k nearest, shape
             `(queries, ks)`.
         average_precision: Average precision at R of the same queries.
+        open_set: The queries without a positive pair.
         gallery: Negative pairs up to each cut by class of the gallery sample, where
             `negatives_accepted` has them by class of the query alone, and all are
             counted; otherwise `None`.
         sampling_error: What sampling the pairs does to the result; `None` without it.
-        open_set: The queries without a positive pair; `None` if the criteria do not ask
-            for them.
     """
 
     classes: Sequence[Hashable]
@@ -77,9 +76,9 @@ class PairCounts:
     negatives_accepted: np.ndarray
     hits: np.ndarray
     average_precision: np.ndarray
+    open_set: OpenSet
     gallery: GalleryErrors | None = None
     sampling_error: SamplingError | None = None
-    open_set: OpenSet | None = None
 
 
 def count_pairs(space: PairSpace, plan: Plan, criteria: Criteria) -> PairCounts:
@@ -153,7 +152,7 @@ def _count_by_label(space: PairSpace, plan: Plan, criteria: Criteria) -> PairCou
             sizes.num_absent,
         ),
         sampling_error=error,
-        open_set=find_open_set(space, plan) if criteria.needs_open_set else None,
+        open_set=find_open_set(space, plan, criteria.needs_open_set),
     )
 
 

@@ -26,7 +26,7 @@ class OpenSet:
     Attributes:
         num_queries: Number of these queries.
         nearest: Distance in steps from each of them, or from a random sample of them,
-            to the nearest gallery sample, shape `(n,)`.
+            to the nearest gallery sample, shape `(n,)`; of none if nobody asks for it.
         codes: Class index of each, shape `(n,)`; `None` where samples have several
             classes.
     """
@@ -40,7 +40,7 @@ class OpenSet:
 
         NaN if there are no queries.
         """
-        if not self.num_queries:
+        if not len(self.nearest):
             return np.full(len(cuts), math.nan)
         return np.searchsorted(np.sort(self.nearest), cuts, "right") / len(self.nearest)
 
@@ -67,14 +67,14 @@ class OpenSet:
         A sample without any error, or of errors alone, has that of half an error.
         """
         size = len(self.nearest)
-        if size == self.num_queries:
+        if size in (0, self.num_queries):
             return np.zeros(len(cuts))
         rates = np.clip(self.rates(cuts), 0.5 / size, 1.0 - 0.5 / size)
         unsampled = 1.0 - size / self.num_queries
         return np.sqrt(unsampled * rates * (1.0 - rates) / (size - 1))
 
 
-def find_open_set(space: PairSpace, plan: Plan) -> OpenSet:
+def find_open_set(space: PairSpace, plan: Plan, needs_nearest: bool) -> OpenSet:
     """Find the queries without a positive pair, and what lies nearest to each.
 
     Of more pairs than the plan allows, those of a random sample of these queries are
@@ -83,18 +83,21 @@ def find_open_set(space: PairSpace, plan: Plan) -> OpenSet:
     Args:
         space: Which pairs there are, by label.
         plan: How to go through them.
+        needs_nearest: Whether to look for what lies nearest, or only to count them.
     """
     queries, gallery = space.queries, space.gallery
     has_positive = np.diff(gallery.starts) > space.num_own
     places = np.flatnonzero(~has_positive[queries.codes])
     number = len(places)
-    if plan.max_pairs is not None and number * gallery.size > plan.max_pairs:
+    if not needs_nearest:
+        places = places[:0]
+    if plan.max_pairs is not None and len(places) * gallery.size > plan.max_pairs:
         # Another stream than that of the sample of the pairs.
         rng = np.random.default_rng([plan.seed, 1])
         size = max(plan.max_pairs // gallery.size, 2)
         places = np.sort(rng.choice(places, size, replace=False))
     nearest: np.ndarray = np.zeros(0, np.int64)
-    if number:
+    if len(places):
         own = None if space.own is None else space.own[places]
         rows = queries.vectors.at(places)
         nearest = nearest_steps(rows, gallery.vectors, own, plan)
