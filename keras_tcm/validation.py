@@ -99,6 +99,20 @@ def tensor_shape(name: str, tensor: Any) -> tuple[int | None, ...]:
         ) from None
 
 
+def is_embedding_shape(shape: tuple[int | None, ...]) -> bool:
+    """Whether a shape is `(batch, d)`, or `(batch, 2, d)` of two towers."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[1] == 2)
+
+
+def check_embedding_shape(name: str, shape: tuple[int | None, ...]) -> None:
+    """Raise unless a shape is that of the embeddings of one tower, or of two."""
+    if not is_embedding_shape(shape):
+        raise ValueError(
+            f"`{name}` must have shape (batch, dimension), or "
+            f"(batch, 2, dimension) for two towers. Received: {name}.shape={shape}"
+        )
+
+
 def as_vector(name: str, tensor: Any, hint: str = "") -> Any:
     """Return a tensor of shape `(batch,)` or `(batch, 1)` in the former, or raise.
 

@@ -18,7 +18,7 @@ class StackTowers(keras.layers.Layer):
     documents) by two towers ends with this layer. All pairwise losses, sums and metrics
     of this package then take its output as that of one tower: they compare queries with
     items instead of samples with each other. `y` tells which rows match: those with
-    equal labels, and always a query and the item of its own row. Without labels, number
+    equal labels, and so a query with the item of its own row. Without labels, number
     the rows: `y = np.arange(n)`.
 
     It can learn the scale and the bias of the logits that CLIP and SigLIP learn, for

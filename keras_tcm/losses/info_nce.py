@@ -1,11 +1,10 @@
 """The contrastive cross-entropy between two towers."""
 
-from collections.abc import Hashable
 from typing import Any
 
 import keras
 
-from keras_tcm.losses.pairwise_loss import PairwiseLoss
+from keras_tcm.losses.logit_loss import LogitLoss
 from keras_tcm.losses.supervised_contrastive import supervised_contrastive_anchors
 from keras_tcm.ops.logit_scale import read_logit_scale
 from keras_tcm.ops.pairs import Pairs
@@ -13,7 +12,7 @@ from keras_tcm.validation import check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
-class InfoNCE(PairwiseLoss):
+class InfoNCE(LogitLoss):
     """Cross-entropy of telling each query's item from all others, and the other way.
 
     What CLIP is trained with. For a query `i` whose matching items are `P(i)`,
@@ -53,26 +52,17 @@ class InfoNCE(PairwiseLoss):
         - [Radford et al., ICML 2021](https://arxiv.org/abs/2103.00020)
     """
 
+    scale_name = "temperature"
+
     def __init__(self, temperature: float | None = 0.07, **options: Any) -> None:
         super().__init__(**options)
         if temperature is not None:
             temperature = check_number("temperature", temperature, 0, open_low=True)
         self.temperature = temperature
 
-    @property
-    def kind(self) -> Hashable:
-        """With a learned temperature, its similarities are nobody else's."""
-        return super().kind if self.temperature is not None else id(self)
-
-    def check_predictions(self, shape: tuple[int | None, ...]) -> None:
-        """Raise unless `y_pred` has a shape that the loss takes."""
-        super().check_predictions(shape)
-        if self.temperature is None:
-            check_towers("temperature", shape)
-
     def vectors(self, anchors: Any, partners: Any, predictions: Any) -> tuple[Any, Any]:
         """Make the vectors whose inner products are the logits."""
-        if self.temperature is not None:
+        if not self.has_learned_scale:
             return anchors, partners
         scale, _ = read_logit_scale(predictions)
         return scale * anchors, partners
@@ -90,13 +80,3 @@ class InfoNCE(PairwiseLoss):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
         return {**super().get_config(), "temperature": self.temperature}
-
-
-def check_towers(name: str, shape: tuple[int | None, ...]) -> None:
-    """Raise if an argument that is learned by `StackTowers` meets another output."""
-    if len(shape) != 3:
-        raise ValueError(
-            f"`{name}` must be a number with one tower: None stands for what "
-            "`keras_tcm.layers.StackTowers` learns. "
-            f"Received: {name}=None, y_pred.shape={shape}"
-        )

@@ -1,7 +1,8 @@
 """The base class of the losses on pairs."""
 
+import functools
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Self
 
 import keras
@@ -13,7 +14,12 @@ from keras_tcm.ops.map_anchors import map_anchors
 from keras_tcm.ops.pairs import Pairs, pair_masks
 from keras_tcm.ops.similarity import l2_normalize
 from keras_tcm.relevance import get_relevance
-from keras_tcm.validation import check_choice, check_integer, tensor_shape
+from keras_tcm.validation import (
+    check_choice,
+    check_embedding_shape,
+    check_integer,
+    tensor_shape,
+)
 
 # The rows of two towers, in their order.
 SIDES = ("queries", "gallery")
@@ -134,12 +140,7 @@ class PairwiseLoss(EmbeddingLoss):
 
     def check_predictions(self, shape: tuple[int | None, ...]) -> None:
         """Raise unless `y_pred` is of one tower, or of two."""
-        if len(shape) != 2 and (len(shape) != 3 or shape[1] != 2):
-            raise ValueError(
-                "`y_pred` must have shape (batch, dimension), or "
-                "(batch, 2, dimension) for two towers. "
-                f"Received: y_pred.shape={shape}"
-            )
+        check_embedding_shape("y_pred", shape)
 
     def vectors(self, anchors: Any, partners: Any, predictions: Any) -> tuple[Any, Any]:
         """Make the vectors whose inner products `anchor_terms` gets.
@@ -180,10 +181,19 @@ class PairwiseLoss(EmbeddingLoss):
                 losses, (*samples, places), (vectors, *others), predictions
             )
             return [values + connection for values in found]
-        # Seen from the other side, the same matrix turned round.
-        turned: list[Any] | None = [] if vectors is None else None
+        has_own_partners = vectors is None
         if vectors is None:
             vectors = samples[0]
+
+        @functools.cache
+        def similarities() -> Any:
+            queries, items = self.vectors(
+                samples[0][:, 0], samples[0][:, 1], predictions
+            )
+            return ops.matmul(queries, ops.transpose(items))
+
+        # From the other side, the same matrix turned round.
+        of_sides = similarities, lambda: ops.transpose(similarities())
         # A query and the item of the same row are a pair like any other.
         places = -ops.ones_like(places)
         rows: list[list[Any]] = [[] for _ in losses]
@@ -197,7 +207,7 @@ class PairwiseLoss(EmbeddingLoss):
                 (vectors[:, 1 - number], *others),
                 predictions,
                 side == "gallery",
-                turned,
+                of_sides[number] if has_own_partners else None,
             )
             for i, values in zip(chosen, found, strict=True):
                 rows[i].append(values)
@@ -219,7 +229,7 @@ class PairwiseLoss(EmbeddingLoss):
         partners: tuple[Any, Any, Any],
         predictions: Any,
         is_swapped: bool = False,
-        turned: list[Any] | None = None,
+        similarities: Callable[[], Any] | None = None,
     ) -> list[Any]:
         """Compute the rows of several losses, of anchors with partners.
 
@@ -230,20 +240,11 @@ class PairwiseLoss(EmbeddingLoss):
             partners: Unit vectors, or `None` for the anchors', labels and weights.
             predictions: What `vectors` gets.
             is_swapped: Whether the anchors are items and the partners queries.
-            turned: Similarities of the partners with the anchors if they were needed
-                before, and where to keep them for later. Defaults to `None`: neither.
+            similarities: See `map_anchors`.
         """
         vectors, labels, weights, places = anchors
         other_vectors, other_labels, other_weights = partners
         vectors, other_vectors = self.vectors(vectors, other_vectors, predictions)
-
-        def similarities() -> Any:
-            assert turned is not None
-            if turned:
-                return ops.transpose(turned[0])
-            turned.append(ops.matmul(vectors, ops.transpose(other_vectors)))
-            return turned[0]
-
         relevances: list[Any] = []
         for loss in losses:
             if loss.relevance not in relevances:
@@ -284,7 +285,7 @@ class PairwiseLoss(EmbeddingLoss):
             # The smallest blocks asked for.
             min((loss.block_size for loss in losses if loss.block_size), default=None),
             any(loss.compares_partners for loss in losses),
-            None if turned is None else similarities,
+            similarities,
         )
         columns = iter(ops.unstack(values, sum(counts), axis=1))
         return [

@@ -1,20 +1,18 @@
 """The pairwise sigmoid loss between two towers."""
 
-from collections.abc import Hashable
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_tcm.losses.info_nce import check_towers
-from keras_tcm.losses.pairwise_loss import PairwiseLoss
+from keras_tcm.losses.logit_loss import LogitLoss
 from keras_tcm.ops.logit_scale import read_logit_scale
 from keras_tcm.ops.pairs import Pairs
 from keras_tcm.validation import check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
-class SigLIP(PairwiseLoss):
+class SigLIP(LogitLoss):
     """Logistic loss of every pair of a query and an item (sigmoid loss).
 
     ```
@@ -56,6 +54,7 @@ class SigLIP(PairwiseLoss):
     """
 
     is_symmetric = True
+    scale_name = "scale"
 
     def __init__(
         self,
@@ -75,20 +74,9 @@ class SigLIP(PairwiseLoss):
         self.scale = scale
         self.bias = bias
 
-    @property
-    def kind(self) -> Hashable:
-        """With a learned scale, its similarities are nobody else's."""
-        return super().kind if self.scale is not None else id(self)
-
-    def check_predictions(self, shape: tuple[int | None, ...]) -> None:
-        """Raise unless `y_pred` has a shape that the loss takes."""
-        super().check_predictions(shape)
-        if self.scale is None:
-            check_towers("scale", shape)
-
     def vectors(self, anchors: Any, partners: Any, predictions: Any) -> tuple[Any, Any]:
         """Make the vectors whose inner products are the logits."""
-        if self.scale is not None:
+        if not self.has_learned_scale:
             return anchors, partners
         scale, bias = read_logit_scale(predictions)
         return (
@@ -99,7 +87,7 @@ class SigLIP(PairwiseLoss):
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
         """Add up the losses of the pairs of each anchor."""
         logits = pairs.similarities
-        if self.scale is not None:
+        if not self.has_learned_scale:
             logits = self.scale * logits + self.bias
         return (
             ops.sum(

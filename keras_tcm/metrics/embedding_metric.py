@@ -14,7 +14,12 @@ from keras_tcm.labels import ONE_HOT, label_tensor
 from keras_tcm.ops.tracing import is_traced
 from keras_tcm.relevance import get_relevance
 from keras_tcm.sample_memory import SampleMemory
-from keras_tcm.validation import as_vector, check_integer, tensor_shape
+from keras_tcm.validation import (
+    as_vector,
+    check_embedding_shape,
+    check_integer,
+    tensor_shape,
+)
 
 # Samples of a batch whose pairs are looked at in a step.
 _MAX_BATCH = 1024
@@ -126,13 +131,7 @@ class EmbeddingMetric(keras.metrics.Metric):
                 f"shape {shape}"
             )
         embeddings = ops.convert_to_tensor(y_pred)
-        shape = tensor_shape("y_pred", embeddings)
-        if len(shape) != 2 and (len(shape) != 3 or shape[1] != 2):
-            raise ValueError(
-                "`y_pred` must have shape (batch, dimension), or "
-                "(batch, 2, dimension) for two towers. "
-                f"Received: y_pred.shape={shape}"
-            )
+        check_embedding_shape("y_pred", tensor_shape("y_pred", embeddings))
         has_classes = self.relevance is None or self.relevance.has_class_labels
         labels = label_tensor("y_true", y_true, are_classes=has_classes)
         if self.relevance is not None:

@@ -8,17 +8,18 @@ from keras import ops
 from keras_tcm.losses.partners import use_partners
 from keras_tcm.ops.integers import as_integer
 from keras_tcm.sample_memory import SampleMemory
-from keras_tcm.validation import check_integer
+from keras_tcm.validation import check_integer, is_embedding_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
 class CrossBatchMemory(keras.Model):
     """Cross-batch memory (XBM): pairs with the embeddings of earlier batches.
 
-    Wraps a model whose output is an embedding. While it trains, every pairwise loss of
-    this package in `compile` (`TCM` and the base losses, alone or in sums) compares the
-    samples of the batch with each other, as ever, and with the last `memory_size`
-    samples before them as well, as they were embedded then. Those pass no gradient.
+    Wraps a model whose output is an embedding, or those of two towers. While it trains,
+    every pairwise loss of this package in `compile` (`TCM` and the base losses, alone
+    or in sums) compares the samples of the batch with each other, as ever, and with the
+    last `memory_size` samples before them as well, as they were embedded then. Those
+    pass no gradient.
     The more a batch is smaller than what a loss would like to see, the more this
     helps; it asks for embeddings that drift slowly, and so for a warm-up.
 
@@ -88,7 +89,7 @@ class CrossBatchMemory(keras.Model):
         outputs = getattr(model, "outputs", None) or [None]
         output_tensor = self._embedding(getattr(model, "output", outputs[0]))
         shape: Any = getattr(output_tensor, "shape", ())
-        if len(shape) not in (2, 3) or None in shape[1:]:
+        if not is_embedding_shape(shape) or None in shape[1:]:
             raise ValueError(
                 "`model` must be a functional or built sequential model that returns "
                 "embeddings of shape (batch, dimension), or (batch, 2, dimension) "

@@ -413,6 +413,12 @@ class TestMistakes:
         with pytest.raises(ValueError, match=r"\(batch, 2, dimension\) for two towers"):
             losses.TCM()(LABELS, np.ones(shape, "float32"))
 
+    def test_memory_of_another_number_of_towers(self):
+        inputs = keras.Input((3, 4))
+        model = keras.Model(inputs, keras.layers.Dense(4)(inputs))
+        with pytest.raises(ValueError, match=r"\(batch, 2, dimension\) of two towers"):
+            models.CrossBatchMemory(model, 8)
+
     def test_losses_of_cosines_have_one_tower(self):
         with pytest.raises(ValueError, match=r"shape \(batch, dimension\)"):
             losses.ArcFace()(LABELS, towers())
