@@ -15,6 +15,7 @@ from keras_tcm.evaluation._inputs.pair_space import (
     has_single_labels,
     pair_space,
 )
+from keras_tcm.evaluation._walk.device import DEVICES
 from keras_tcm.evaluation._walk.plan import ClientExecutor, plan_for
 from keras_tcm.evaluation.class_errors import ClassErrors
 from keras_tcm.evaluation.class_intervals import open_set_intervals, pair_errors
@@ -241,6 +242,7 @@ def count_classes(
     score_normalization: ScoreNormalization | None = None,
     block_size: int | None = None,
     client: Any = None,
+    device: Any = "auto",
     verbose: Any = "auto",
 ) -> ClassCounts:
     """Count the pairs of each class at candidates for a threshold.
@@ -263,6 +265,7 @@ def count_classes(
         score_normalization: See above.
         block_size: See above.
         client: See above.
+        device: See above.
         verbose: See above.
 
     Returns:
@@ -292,6 +295,7 @@ def count_classes(
         )
     if block_size is not None:
         block_size = check_integer("block_size", block_size, 1)
+    check_choice("device", device, DEVICES)
     check_choice("verbose", verbose, (True, False, "auto"))
     space = pair_space(
         embeddings,
@@ -304,7 +308,12 @@ def count_classes(
     )
     executor = None if client is None else ClientExecutor(client)
     plan = plan_for(
-        space, (1,), block_size=block_size, executor=executor, verbose=verbose
+        space,
+        (1,),
+        block_size=block_size,
+        executor=executor,
+        device=device,
+        verbose=verbose,
     )
     return _class_counts(space, count_pairs(space, plan, criteria))
 

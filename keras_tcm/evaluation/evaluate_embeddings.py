@@ -11,6 +11,7 @@ from keras_tcm.evaluation._inputs.pair_space import (
     pair_space,
 )
 from keras_tcm.evaluation._rates import evaluation_of
+from keras_tcm.evaluation._walk.device import DEVICES
 from keras_tcm.evaluation._walk.plan import ClientExecutor, plan_for
 from keras_tcm.evaluation.criteria import make_criteria
 from keras_tcm.evaluation.evaluation import Evaluation
@@ -51,6 +52,7 @@ def evaluate_embeddings(
     score_normalization: ScoreNormalization | None = None,
     block_size: int | None = None,
     client: Any = None,
+    device: Literal["auto", "host", "backend"] = "auto",
     verbose: bool | Literal["auto"] = "auto",
 ) -> Evaluation:
     """Measure retrieval and threshold consistency over all pairs of samples.
@@ -191,6 +193,11 @@ def evaluate_embeddings(
             anything else they are sent the rows that they compare. Not with a
             `SharedLabel` or a `ClassRelevance`. Defaults to `None`: this process, with
             all of its devices.
+        device: Where pairs are counted. `"backend"`: on the device that compares them,
+            so that only counts leave it. `"host"`: in main memory, by Numba or NumPy.
+            The counts are the same. With a `SharedLabel` or a `ClassRelevance`, and for
+            the positive pairs, always on the host. Defaults to `"auto"`: on the backend
+            where its device is a GPU.
         verbose: Whether to show a progress bar; `"auto"` shows it on long runs.
 
     Returns:
@@ -250,6 +257,7 @@ def evaluate_embeddings(
                 "`client` must be None with a SharedLabel or ClassRelevance, under "
                 f"which one process compares all pairs. Received: client={client!r}"
             )
+    check_choice("device", device, DEVICES)
     check_choice("verbose", verbose, (True, False, "auto"))
     check_choice("group_pairs", group_pairs, GROUP_PAIRS)
     if groups is not None and not has_single_labels(relevance):
@@ -280,7 +288,9 @@ def evaluate_embeddings(
                 'groups. Received: group_pairs="both_ends"'
             )
         class_groups = read_groups(groups, group_pairs, space)
-    plan = plan_for(space, recall_at, max_pairs, seed, block_size, executor, verbose)
+    plan = plan_for(
+        space, recall_at, max_pairs, seed, block_size, executor, device, verbose
+    )
     counts = count_pairs(space, plan, criteria)
     classes_per_pair = space.times_met if space.relevance is None else None
     result = evaluation_of(counts, criteria, recall_at, classes_per_pair)

@@ -49,6 +49,7 @@ def choose_threshold(
     score_normalization: ScoreNormalization | None = None,
     block_size: int | None = None,
     client: Any = None,
+    device: Literal["auto", "host", "backend"] = "auto",
     verbose: bool | Literal["auto"] = "auto",
 ) -> Threshold:
     """Choose a distance threshold that meets its target on classes not seen.
@@ -109,6 +110,8 @@ def choose_threshold(
         block_size: Side of the blocks of pairs. Defaults to `None`: up to 2,048.
         client: A `dask.distributed.Client` whose workers compare the samples. Defaults
             to `None`: this process.
+        device: Where pairs are counted, as for `evaluate_embeddings`. Defaults to
+            `"auto"`.
         verbose: Whether to show a progress bar; `"auto"` shows it on long runs.
 
     Returns:
@@ -157,6 +160,7 @@ def choose_threshold(
         score_normalization=score_normalization,
         block_size=block_size,
         client=client,
+        device=device,
         verbose=verbose,
     )
     share = class_share if promise == "class" else None

@@ -296,7 +296,8 @@ class Threshold:
             labels: One label per sample, shape `(n,)`.
             options: `gallery_embeddings`, `gallery_labels`,
                 `gallery_includes_queries`, `relevance`, `score_normalization`,
-                `block_size`, `client` and `verbose`, as for `evaluate_embeddings`.
+                `block_size`, `client`, `device` and `verbose`, as for
+                `evaluate_embeddings`.
 
         Returns:
             The rates, with intervals for other classes, and a verdict.

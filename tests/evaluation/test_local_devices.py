@@ -7,7 +7,7 @@ import sys
 import keras
 import pytest
 
-from keras_tcm.evaluation._walk.plan import local_devices
+from keras_tcm.evaluation._walk.device import local_devices
 
 # Devices are made before a backend starts, so in a process of its own.
 PROGRAM = """
@@ -28,11 +28,11 @@ import numpy as np
 
 from keras_tcm import evaluate_embeddings
 from keras_tcm.evaluation._walk import pair_walk, plan
-from keras_tcm.evaluation._walk.plan import local_devices, on_device
+from keras_tcm.evaluation._walk.device import local_devices, on_device
 
 devices = local_devices()
 used = []
-similarities = pair_walk.similarities
+products = pair_walk.products
 
 
 def recording(rows, columns):
@@ -42,15 +42,15 @@ def recording(rows, columns):
     ]
     assert places[0] == places[1]
     used.append((places[0], threading.get_ident()))
-    return similarities(rows, columns)
+    return products(rows, columns)
 
 
-pair_walk.similarities = recording
+pair_walk.products = recording
 rng = np.random.default_rng(0)
 labels = rng.integers(0, 90, 600)
 x = rng.normal(size=(90, 16))[labels] + rng.normal(size=(600, 16))
 gallery = {"gallery_embeddings": x[::2] + 0.1, "gallery_labels": labels[::2]}
-for options in ({}, gallery):
+for options in ({}, gallery, {"device": "backend"}):
     results = []
     for some in (devices, devices[:1]):
         plan.local_devices = lambda some=some: some
@@ -85,8 +85,8 @@ def test_blocks_are_spread_over_all_devices():
         check=False,
     )
     assert process.returncode == 0, process.stderr[-3000:]
-    found = process.stdout.split("\n")[:5]
-    expected = [f"{number} devices: {number} used", "1 devices: 1 used"] * 2
+    found = process.stdout.split("\n")[:7]
+    expected = [f"{number} devices: {number} used", "1 devices: 1 used"] * 3
     assert found == [*expected, "chosen: 0"]
 
 

@@ -176,7 +176,7 @@ def test_other_processes_find_the_same(options, tmp_path):
 
 class TestNone:
     def test_nothing_is_compared(self, monkeypatch):
-        monkeypatch.setattr(open_set, "similarities", None)
+        monkeypatch.setattr(open_set, "products", None)
         result = evaluate(X[Y < 10], Y[Y < 10])
         assert result.num_unanswerable == 0
         assert np.isnan(rates(result)).all()

@@ -6,10 +6,16 @@ import math
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_tcm.evaluation._inputs.pair_space import PairSpace
-from keras_tcm.evaluation._inputs.samples import UnitVectors, similarities
-from keras_tcm.evaluation._walk.pair_walk import new_progress, parts_of, tile_side
+from keras_tcm.evaluation._inputs.samples import UnitVectors, products, to_host
+from keras_tcm.evaluation._walk.pair_walk import (
+    longest_side,
+    new_progress,
+    parts_of,
+    tile_side,
+)
 from keras_tcm.evaluation._walk.plan import Plan, check_backend, local_executor
 from keras_tcm.evaluation.class_errors import ClassErrors
 from keras_tcm.evaluation.distances import NUM_STEPS, to_steps
@@ -115,8 +121,10 @@ def nearest_steps(
         own: Place of each query in the gallery, which does not count; or `None`.
         plan: How to go through the pairs.
     """
+    longest = longest_side(plan.device)
     row_side, column_side = (
-        plan.block_size or tile_side(len(vectors)) for vectors in (queries, gallery)
+        plan.block_size or tile_side(len(vectors), longest)
+        for vectors in (queries, gallery)
     )
     sides = row_side, column_side
     nearest = np.full(len(queries), NUM_STEPS - 1, np.int64)
@@ -170,18 +178,17 @@ def _nearest_of_part(
     largest = np.full(len(queries), _NO_PAIR)
     with full_precision():
         for column in range(0, len(gallery), sides[1]):
-            num_columns = min(sides[1], len(gallery) - column)
             columns = gallery.tensor(column, sides[1])
+            num_columns = min(sides[1], len(gallery) - column)
             for row in range(0, len(queries), sides[0]):
-                num_rows = min(sides[0], len(queries) - row)
-                values = similarities(queries.tensor(row, sides[0]), columns)
-                values = values[:num_rows, :num_columns]
+                some = largest[row : row + sides[0]]
+                values = products(queries.tensor(row, sides[0]), columns)
+                values = values[: len(some), :num_columns]
                 if own is not None:
-                    place = own[row : row + num_rows] - column
-                    is_here = np.flatnonzero((place >= 0) & (place < num_columns))
-                    if len(is_here):
-                        values = values.copy()
-                        values[is_here, place[is_here]] = _NO_PAIR
-                some = largest[row : row + num_rows]
-                np.maximum(some, values.max(axis=1), out=some)
+                    place = own[row : row + len(some)] - column
+                    if ((place >= 0) & (place < num_columns)).any():
+                        is_own = np.arange(num_columns) == place[:, None]
+                        values = ops.where(is_own, _NO_PAIR, values)
+                # Only the largest of each row leave the device.
+                np.maximum(some, to_host(ops.max(values, axis=1)), out=some)
     return rows, to_steps(largest)

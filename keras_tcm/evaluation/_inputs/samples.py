@@ -325,10 +325,19 @@ def similarities(rows: Any, columns: Any) -> np.ndarray:
     >>> keras_tcm.evaluation.similarities(x, x).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    product = keras.ops.matmul(rows, keras.ops.transpose(columns))
+    return to_host(products(rows, columns))
+
+
+def products(rows: Any, columns: Any) -> Any:
+    """Inner products of all rows of two backend tensors, where they are."""
+    return keras.ops.matmul(rows, keras.ops.transpose(columns))
+
+
+def to_host(tensor: Any) -> np.ndarray:
+    """What a tensor holds, as an array that may be read-only."""
     if keras.backend.backend() == "torch":
-        return product.detach().cpu().numpy()
-    return np.asarray(product)
+        return tensor.detach().cpu().numpy()
+    return np.asarray(tensor)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class Tile:
 
     Attributes:
         similarities: Float32 array that holds at least the rows and columns of the
-            tile.
+            tile; before it is counted on the host, a tensor.
         row_start: First query.
         num_rows: Number of queries.
         column_start: First gallery sample.
@@ -32,7 +33,7 @@ class Tile:
         last_same: Column after the last such one.
     """
 
-    similarities: np.ndarray
+    similarities: Any
     row_start: int
     num_rows: int
     column_start: int
@@ -43,7 +44,7 @@ class Tile:
 
     def negatives(self) -> np.ndarray:
         """Similarities, with a value below all of them where there is no negative."""
-        values = self.similarities[: self.num_rows, : self.num_columns]
+        values: np.ndarray = self.similarities[: self.num_rows, : self.num_columns]
         touched = np.flatnonzero(self.first_same < self.last_same)
         if self.is_triangle or len(touched):
             values = values.copy()

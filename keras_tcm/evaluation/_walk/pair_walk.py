@@ -13,10 +13,13 @@ import numpy as np
 from keras_tcm.evaluation._inputs.samples import (
     Samples,
     UnitVectors,
+    products,
     similarities,
+    to_host,
     to_tensor,
 )
-from keras_tcm.evaluation._walk import kernels
+from keras_tcm.evaluation._walk import counter_on_backend, kernels
+from keras_tcm.evaluation._walk.device import counts_on_backend, free_bytes
 from keras_tcm.evaluation._walk.kernels import Tile
 from keras_tcm.evaluation._walk.plan import Plan, check_backend, local_executor
 from keras_tcm.evaluation._walk.tallies import NeighborRanks, PositiveLists, Tally
@@ -27,8 +30,12 @@ from keras_tcm.evaluation.precision import full_precision
 Progress = Callable[[int, int], None]
 # Side of a tile when the caller does not say: 16 MiB of similarities.
 _TILE_SIDE = 2048
-# Longest side of a tile whose other side is shorter.
+# Longest side of a tile whose other side is shorter, or that stays on a device.
 _MAX_SIDE = 4 * _TILE_SIDE
+# Of the memory of a device that counts, this share is for a tile, and it takes so much
+# for a pair: similarities, and in turn masks, steps, places.
+_SHARE_OF_DEVICE = 0.25
+_DEVICE_BYTES = 40
 # Sides are multiples of it, so that JAX compiles few shapes.
 _SIDE_UNIT = 256
 # From this many pairs on, loading Numba is worth while.
@@ -41,8 +48,8 @@ _MIN_PARTS = 8
 
 def steps_between(rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:
     """Distances in steps of all pairs of up to `size` rows and columns."""
-    products = similarities(to_tensor(rows, size), to_tensor(columns, size))
-    return to_steps(products[: len(rows), : len(columns)])
+    values = similarities(to_tensor(rows, size), to_tensor(columns, size))
+    return to_steps(values[: len(rows), : len(columns)])
 
 
 def new_progress(plan: Plan) -> Progress:
@@ -58,11 +65,57 @@ def new_progress(plan: Plan) -> Progress:
     return report
 
 
+class CounterOnHost:
+    """Counts the pairs of tiles in a thread, while the next tile is computed.
+
+    Args:
+        chosen: Kernels that count.
+        tally: What counts the pairs, or `None`.
+        row_ranks: Ranks of the queries, or `None`.
+        column_ranks: Ranks of the gallery samples as queries, or `None`.
+    """
+
+    def __init__(
+        self,
+        chosen: ModuleType,
+        tally: Tally | None,
+        row_ranks: NeighborRanks | None,
+        column_ranks: NeighborRanks | None,
+    ) -> None:
+        self._kernels = chosen
+        self._tally = tally
+        self._ranks = row_ranks, column_ranks
+        self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        self._pending: concurrent.futures.Future | None = None
+
+    def __enter__(self) -> "CounterOnHost":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._thread:
+            self._wait()
+
+    def add(self, tile: Tile) -> None:
+        """Count and rank the pairs of a tile, once the one before it is done."""
+        tile = dataclasses.replace(tile, similarities=to_host(tile.similarities))
+        self._wait()
+        self._pending = self._thread.submit(self._process, tile)
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _process(self, tile: Tile) -> None:
+        if self._tally is not None:
+            self._kernels.count(tile, self._tally)
+        if self._ranks != (None, None):
+            self._kernels.rank(tile, *self._ranks)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TileWalk:
     """A walk over the pairs of different classes in a rectangle of pairs.
-
-    Products run on the backend; a thread counts a tile while the next is computed.
 
     Attributes:
         rows: The queries.
@@ -71,7 +124,9 @@ class TileWalk:
         last_same: Column after the last such one.
         sides: Rows and columns of a tile.
         is_symmetric: Whether rows and columns are the same, and each pair is met once.
-        use_numba: Whether to count with the faster kernels, where Numba is installed.
+        device: Where the pairs are counted: one of `DEVICES`.
+        use_numba: Whether to count with the faster kernels of the host, where Numba is
+            installed.
     """
 
     rows: UnitVectors
@@ -80,6 +135,7 @@ class TileWalk:
     last_same: np.ndarray
     sides: tuple[int, int]
     is_symmetric: bool
+    device: str
     use_numba: bool
 
     def run(
@@ -91,25 +147,22 @@ class TileWalk:
         progress: Progress,
     ) -> None:
         """Go once through the pairs of some rows: count them, rank them, or both."""
-        chosen = self._kernels()
-
-        def process(tile: Tile) -> None:
-            if tally is not None:
-                chosen.count(tile, tally)
-            if row_ranks is not None or column_ranks is not None:
-                chosen.rank(tile, row_ranks, column_ranks)
-
+        counted = tally, row_ranks, column_ranks
+        is_on_backend = counts_on_backend(self.device) and (
+            tally is None or counter_on_backend.fits(tally)
+        )
+        counter = (
+            counter_on_backend.CounterOnBackend(*counted)
+            if is_on_backend
+            else CounterOnHost(self._kernels(), *counted)
+        )
         places = list(self._places(queries))
-        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
-            pending: concurrent.futures.Future | None = None
+        with counter:
             for done, (row, column) in enumerate(places, start=1):
                 tile = self._tile(row, queries.stop, column)
-                if pending is not None:
-                    pending.result()
-                pending = None if tile is None else executor.submit(process, tile)
+                if tile is not None:
+                    counter.add(tile)
                 progress(done, len(places))
-            if pending is not None:
-                pending.result()
 
     def _kernels(self) -> ModuleType:
         if self.use_numba and importlib.util.find_spec("numba") is not None:
@@ -145,7 +198,7 @@ class TileWalk:
         if (last_same - first_same).min() == num_columns:
             return None
         return Tile(
-            similarities(
+            products(
                 self.rows.tensor(row, row_side),
                 self.columns.tensor(column, column_side),
             ),
@@ -194,8 +247,9 @@ def walk_pairs(
         gallery.vectors,
         gallery.starts[codes],
         gallery.starts[codes + 1],
-        _sides(len(queries), gallery.size, plan.block_size, row_side),
+        _sides(len(queries), gallery.size, plan, row_side),
         is_symmetric=gallery.vectors is queries.flipped and len(asked) == len(queries),
+        device=plan.device,
         use_numba=len(queries) * gallery.size >= _NUMBA_PAIRS,
     )
     places = list(parts_of(asked, len(walk.columns), walk.sides, walk.is_symmetric))
@@ -295,16 +349,26 @@ class WalkPart:
 
 
 def _sides(
-    num_rows: int, num_columns: int, block_size: int | None, row_side: int | None
+    num_rows: int, num_columns: int, plan: Plan, row_side: int | None
 ) -> tuple[int, int]:
     """Rows and columns of a tile."""
-    longest = _TILE_SIDE
+    longest = longest_side(plan.device)
     if row_side is not None:
-        longest = min(max(_TILE_SIDE**2 // row_side, _TILE_SIDE), _MAX_SIDE)
+        most = max(_MAX_SIDE, longest)
+        longest = min(max(longest**2 // row_side, longest), most)
     return (
-        row_side or block_size or tile_side(num_rows),
-        block_size or tile_side(num_columns, longest),
+        row_side or plan.block_size or tile_side(num_rows, longest),
+        plan.block_size or tile_side(num_columns, longest),
     )
+
+
+def longest_side(device: str) -> int:
+    """Longest side of square tiles: the fewer, the less often a GPU waits for more."""
+    free = free_bytes() if counts_on_backend(device) else None
+    if free is None:
+        return _TILE_SIDE
+    affordable = math.isqrt(int(_SHARE_OF_DEVICE * free) // _DEVICE_BYTES)
+    return min(max(affordable, _SIDE_UNIT), _MAX_SIDE)
 
 
 def parts_of(

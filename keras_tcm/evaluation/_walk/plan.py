@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import keras
 
 from keras_tcm.evaluation._inputs.pair_space import PairSpace
+from keras_tcm.evaluation._walk.device import local_devices, on_device
 from keras_tcm.evaluation.precision import ProcessSetting
 
 # With verbose="auto", a progress bar appears from this many pairs on (some seconds).
@@ -151,49 +152,6 @@ def local_executor() -> Executor | None:
     return DeviceExecutor(devices) if len(devices) > 1 else None
 
 
-def local_devices() -> list[Any]:
-    """Devices of the backend's default kind that belong to this process.
-
-    Returns:
-        The devices; empty where the backend, or who uses it, has chosen one.
-    """
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        # Other processes' devices are no use: their arrays cannot be read here.
-        chosen = jax.config.jax_default_device  # type: ignore[attr-defined]
-        return [] if chosen else jax.local_devices()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        devices = tf.config.list_logical_devices("GPU")
-        devices = devices or tf.config.list_logical_devices("CPU")
-        is_chosen = not keras.ops.zeros(()).device.endswith(devices[0].name)
-        return [] if is_chosen else [device.name for device in devices]
-    if backend == "torch":
-        import torch
-
-        current = keras.ops.zeros(()).device
-        if current.type == "cuda" and not current.index:
-            return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return []
-
-
-def on_device(device: Any) -> contextlib.AbstractContextManager:
-    """Compute in this thread on one of `local_devices`."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        return jax.default_device(device)
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.device(device)
-    return keras.device(device)
-
-
 def _call(part: Part) -> Any:
     return part()
 
@@ -237,6 +195,7 @@ class Plan:
         seed: Seed of a sample of the pairs.
         block_size: Side of a tile, or `None` to choose it.
         executor: Counts parts side by side; `None` for all devices of this process.
+        device: Where pairs are counted: one of `DEVICES`, for each of those who do it.
         shows_progress: Whether each walk shows a progress bar.
     """
 
@@ -245,6 +204,7 @@ class Plan:
     seed: int = 0
     block_size: int | None = None
     executor: Executor | None = None
+    device: str = "auto"
     shows_progress: bool = False
 
 
@@ -255,6 +215,7 @@ def plan_for(
     seed: int = 0,
     block_size: int | None = None,
     executor: Executor | None = None,
+    device: str = "auto",
     verbose: bool | str = "auto",
 ) -> Plan:
     """Plan how to go through the pairs of a space; see `evaluate_embeddings`."""
@@ -265,4 +226,4 @@ def plan_for(
         verbose = (max_pairs or num_pairs) >= _LONG_RUN_PAIRS
     # A k may exceed every integer type.
     ks = tuple(min(k, space.gallery.size) for k in recall_at)
-    return Plan(ks, max_pairs, seed, block_size, executor, bool(verbose))
+    return Plan(ks, max_pairs, seed, block_size, executor, device, bool(verbose))

@@ -65,8 +65,12 @@ class Tally:
 
     def of_rows(self, start: int) -> tuple[np.ndarray, np.ndarray]:
         """Histogram and table to which the tile with this first row adds."""
-        fold = self._folds(range(start, start + 1)).start
+        fold = self.fold_of(start)
         return self.histogram[fold], self.table[fold]
+
+    def fold_of(self, start: int) -> int:
+        """The fold of the tile with this first row."""
+        return self._folds(range(start, start + 1)).start
 
     def part(self, rows: range, columns: range) -> "Callable[[], Tally]":
         """Return what makes a tally in the same bins for a part of the pairs.
