@@ -17,6 +17,7 @@ from keras_tcm import losses as losses
 from keras_tcm import metrics as metrics
 from keras_tcm import models as models
 from keras_tcm import ops as ops
+from keras_tcm import reference as reference
 from keras_tcm import relevance as relevance
 from keras_tcm import threshold as threshold
 from keras_tcm import visualization as visualization

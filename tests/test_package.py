@@ -119,6 +119,8 @@ def test_import_loads_neither_the_study_nor_the_command_line():
         "evaluation.UndefinedError",
         "compare_embeddings",
         "evaluation.ModelComparison",
+        "reference.Case",
+        "reference.cases",
         "visualization.plot_utility",
     ],
 )
