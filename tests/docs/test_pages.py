@@ -81,6 +81,7 @@ PACKAGES = (
     "metrics",
     "models",
     "ops",
+    "reference",
     "relevance",
     "threshold",
     "visualization",
