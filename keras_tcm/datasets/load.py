@@ -11,7 +11,9 @@ from keras_tcm.datasets import (
     codes,
     cub200,
     digits,
+    emoji,
     glyphs,
+    icons,
     inaturalist2018,
     long_tail,
     scenes,
@@ -33,6 +35,9 @@ _LOADERS: dict[str, Callable[..., tuple[Split, Split]]] = {
     "symbols": symbols.load,
     # Captions and images in memory
     "scenes": scenes.load,
+    # Images in memory, drawn from packages that npm installed
+    "emoji": emoji.load,
+    "icons": icons.load,
     # Paths of images
     "cars196": cars196.load,
     "cub200": cub200.load,
@@ -51,19 +56,22 @@ def load(
             of hundreds of classes, drawn on first use), `"digits"` (8 x 8
             handwritten digits, ten classes) or `"scenes"` (captions and 32 x 32
             pictures in colour, hundreds of classes, made on first use), which come
-            with the package; `"cub200"`, `"cars196"`, `"sop"` or
-            `"inaturalist2018"`, which are read where you unpacked them.
+            with the package; `"emoji"` (32 x 32, in colour) or `"icons"` (32 x 32),
+            over a thousand classes each, drawn on first use from packages that npm
+            installs; `"cub200"`, `"cars196"`, `"sop"` or `"inaturalist2018"`, which
+            are read where you unpacked them.
         data_dir: For those that come with the package, the folder for what is
             generated: defaults to `keras_tcm` in `$KERAS_HOME`, or in `~/.keras`
             where that is not set. For the others, and required, the folder of the
-            data set, or one that holds it under its original name or `name`.
+            data set, or one that holds it under its original name or `name`; for
+            those from npm that is `node_modules`.
 
     Returns:
         `(x_train, y_train), (x_test, y_test)`. Images are uint8 of shape
-        `(N, height, width, 1)`, 0 to 255, or paths of their files, strings of shape
-        `(N,)`, which `data.ClassBalancedSampler` and `data.ImageBatches` read. Labels
-        are int64 of shape `(N,)`: the train classes are `0 ... C - 1`, the test
-        classes go on from `C`. Each `x` of the scenes is a pair of arrays,
+        `(N, height, width, channels)`, 0 to 255, or paths of their files, strings of
+        shape `(N,)`, which `data.ClassBalancedSampler` and `data.ImageBatches` read.
+        Labels are int64 of shape `(N,)`: the train classes are `0 ... C - 1`, the
+        test classes go on from `C`. Each `x` of the scenes is a pair of arrays,
         `(tokens, images)`: see `datasets.scenes.load`.
 
     Raises:
@@ -71,7 +79,8 @@ def load(
             it holds is damaged or not the whole data set.
         FileNotFoundError: If `data_dir` does not hold the data set, or not all of its
             images. The message says what it must look like and where it comes from.
-        ImportError: If matplotlib is not installed, for data that are drawn.
+        ImportError: If matplotlib is not installed, for characters that are drawn, or
+            resvg-py or Pillow is not, for data from npm.
 
     Example:
 

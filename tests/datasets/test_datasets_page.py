@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from image_files import publish, write_images, write_lines
 
-from keras_tcm.datasets import cars196, cub200, inaturalist2018, sop
+from keras_tcm.datasets import cars196, cub200, emoji, icons, inaturalist2018, sop
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "datasets.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -82,6 +82,12 @@ def test_counts_are_those_that_are_checked():
         (row,) = re.findall(rf'^\| \[`"{name}"`\].*$', TEXT, flags=re.MULTILINE)
         assert f"| paths | {columns} |" in row
         assert f"### {name}\n" in TEXT
+
+
+def test_packages_are_those_that_are_read():
+    commands = re.findall(r"```\n(npm install .*?)\n```", TEXT, flags=re.DOTALL)
+    words = [command.replace("\\\n", " ").split() for command in commands]
+    assert words == [s._SET.install_command.split() for s in (emoji, icons)]
 
 
 def test_anchors_exist():
