@@ -206,7 +206,7 @@ def _add_study(commands: Any) -> None:
         "networks and base losses, and write the report. What is finished is kept: a "
         "study that was stopped goes on where it was.",
     )
-    presets = ("embedded", "smoke", "paper")
+    presets = ("embedded", "smoke", "found", "paper")
     parser.add_argument("--preset", choices=presets, required=True, help="the grid")
     _add_out(parser)
     _add_data_dir(parser, "folder of the data sets, or where to cache embedded ones")

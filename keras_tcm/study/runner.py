@@ -54,7 +54,7 @@ def run_study(
 
     Args:
         out: Folder to write to; made if missing.
-        preset: `"embedded"`, `"paper"` or `"smoke"`, or a grid.
+        preset: `"embedded"`, `"found"`, `"paper"` or `"smoke"`, or a grid.
         data_dir: Folder of the data sets, see `keras_tcm.datasets.load`.
         seeds: Seeds of the comparison, integers >= 0. Defaults to those of the preset.
         workers: Processes to train in, which divide the processors among themselves.
