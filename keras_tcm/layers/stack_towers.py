@@ -10,6 +10,16 @@ from keras_tcm.ops.logit_scale import read_logit_scale, write_logit_scale
 from keras_tcm.validation import check_number
 
 
+class _AtMost(keras.constraints.Constraint):
+    """Keeps the trained logarithm of the scale from growing beyond a value."""
+
+    def __init__(self, highest: float) -> None:
+        self.highest = highest
+
+    def __call__(self, w: Any) -> Any:
+        return ops.minimum(w, self.highest)
+
+
 @keras.saving.register_keras_serializable(package="keras_tcm")
 class StackTowers(keras.layers.Layer):
     """Stacks the embeddings of two towers, so that one loss sees both.
@@ -84,11 +94,10 @@ class StackTowers(keras.layers.Layer):
         """Check the inputs and make what is learned."""
         self._check_shapes(input_shape)
         if self.scale is not None:
-            highest = math.log(self.max_scale)
             self._log_scale = self.add_weight(
                 shape=(),
                 initializer=keras.initializers.Constant(math.log(self.scale)),
-                constraint=lambda value: ops.minimum(value, highest),
+                constraint=_AtMost(math.log(self.max_scale)),
                 name="log_scale",
             )
         if self.bias is not None:

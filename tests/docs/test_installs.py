@@ -1,6 +1,7 @@
 """The code of every page runs with exactly what the page tells to install."""
 
 import collections
+import importlib.util
 import os
 import re
 import subprocess
@@ -65,11 +66,17 @@ def test_a_page_says_what_to_install_before_its_code(page):
     assert backend_of(requirements_of(before)) is not None
 
 
+@pytest.mark.skipif(
+    not importlib.util.find_spec("jax"), reason="JAX tells what it needs, if installed"
+)
 def test_extras_bring_what_their_distributions_need():
     names = distributions_of(["keras-tcm[jax,viz]"])
     assert {"keras-tcm", "keras", "h5py", "jax", "jaxlib", "fonttools"} <= names
     assert names.isdisjoint({"scikit-learn", "tensorflow-cpu", "torch", "pandas"})
-    assert distributions_of(["keras-tcm[demo]"]) >= {"matplotlib", "tensorflow-cpu"}
+    demo = distributions_of(["keras-tcm[demo]"])
+    assert "matplotlib" in demo
+    # The one or the other, by the system.
+    assert not demo.isdisjoint({"tensorflow", "tensorflow-cpu"})
 
 
 def test_what_is_not_installed_cannot_be_found():
