@@ -58,6 +58,7 @@ BACKEND_FREE = (
     "notebooks/test_notebooks.py::test_runs[06_toy_embeddings]",
     "notebooks/test_notebooks.py::test_runs[07_text_to_image]",
     "test_readme.py",
+    "test_release.py",
     "test_relevance_objects.py::test_the_page_runs",
     "reference/test_common_mistakes.py",
     "reference/test_definition.py",

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import tomllib
 
 import as_installed
 import keras
@@ -21,7 +22,8 @@ NAMES = (
     "06_toy_embeddings",
     "07_text_to_image",
 )
-REPOSITORY = "github/keras-tcm/keras_tcm/blob/main"
+PROJECT = tomllib.loads(as_installed.read("pyproject.toml"))["project"]
+MAIN = f"{PROJECT['urls']['Repository']}/blob/main"
 # For each notebook, a fact about the variables that it leaves behind.
 FACTS = {
     "01_quickstart": (
@@ -91,7 +93,8 @@ def test_is_valid_and_small(name):
 
 @with_every_notebook
 def test_badge_opens_this_notebook(name):
-    url = f"https://colab.research.google.com/{REPOSITORY}/notebooks/{name}.ipynb"
+    colab = MAIN.replace("github.com/", "colab.research.google.com/github/")
+    url = f"{colab}/notebooks/{name}.ipynb"
     assert f"({url})" in read(name).cells[0].source
 
 
@@ -128,8 +131,7 @@ def test_tells_nothing_of_a_machine(name):
 @with_every_notebook
 def test_links_lead_into_the_repository(name):
     text = "\n".join(cell.source for cell in read(name).cells)
-    url = "https://" + REPOSITORY.replace("github/", "github.com/")
-    links = re.findall(re.escape(url) + r"/([\w./]+)", text)
+    links = re.findall(re.escape(MAIN) + r"/([\w./]+)", text)
     assert links
     root = pathlib.Path(FOLDER).parent
     assert [link for link in links if not (root / link).exists()] == []
