@@ -211,12 +211,12 @@ def measure(scores: Scores, folder: pathlib.Path) -> Measured:
     )
     promised = math.nan, math.nan
     if not scores.model.is_held_out:
-        promised = _promised(x, y, normalization)
+        promised = promised_rates(x, y, normalization)
     point = found.operating_points[0]
     return Measured(found.opis, point.frr, found.recall[1], *promised)
 
 
-def _promised(
+def promised_rates(
     x: np.ndarray, y: np.ndarray, normalization: ScoreNormalization | None
 ) -> tuple[float, float]:
     """FRR and FAR on half of the classes at a threshold that the others promise."""

@@ -27,6 +27,9 @@ class AutoTCMMonitor(keras.metrics.Metric):
     pairs. `keras_tcm.visualization.plot_auto_tcm` draws them. A batch without a
     negative pair, which has no margins, is left out.
 
+    Where `hard_positives` nears 0, the network knows its training samples by heart, and
+    TCM has nothing left to pull together: augment the samples, or train for less long.
+
     It evaluates the loss once more in each step; without it, nothing is computed.
 
     Args:

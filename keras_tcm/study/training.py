@@ -1,7 +1,8 @@
 """How the models of a comparison are trained."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -49,6 +50,7 @@ def train_embedding_model(
     batch_size: int = 128,
     verbose: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    augment: Callable[..., Any] | None = None,
 ) -> tuple[keras.Model, dict[str, list[float]]]:
     """Train an embedding model.
 
@@ -67,6 +69,8 @@ def train_embedding_model(
         batch_size: Samples in a batch, a multiple of 4.
         verbose: 0, 1 (progress bar) or 2 (a line an epoch). Defaults to 0.
         callbacks: Callbacks of the training.
+        augment: Changes the images of a batch, see `ClassBalancedSampler`. Defaults to
+            what the recipe says.
 
     Returns:
         The trained model, whose outputs are unit vectors, and the loss and the
@@ -92,6 +96,8 @@ def train_embedding_model(
         # XLA makes convolutions on a CPU several times slower.
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
+    if augment is None and recipe.flip:
+        augment = keras.layers.RandomFlip("horizontal")
     sampler = data.ClassBalancedSampler(
         x,
         y,
@@ -100,7 +106,7 @@ def train_embedding_model(
         steps_per_epoch=steps_per_epoch,
         seed=seed,
         image_size=size,
-        augment=keras.layers.RandomFlip("horizontal") if recipe.flip else None,
+        augment=augment,
     )
     history = model.fit(
         sampler,
