@@ -225,11 +225,12 @@ class TestMemory:
         assert as_text(evaluate_embeddings(X, Y)) == expected
         assert len(on_gpu) == walks
 
-    def test_places_have_32_bits(self):
+    def test_counts_and_places_have_32_bits(self):
         tally = Tally(np.array([10, 20]), None, None, 1, np.uint32)
-        assert counter_on_backend.fits(tally)
+        assert counter_on_backend.fits(tally, (2**14, 2**15))
+        assert not counter_on_backend.fits(tally, (2**15, 2**15))
         tally.table = np.broadcast_to(np.uint32(0), (1, 2**20, 2**11))
-        assert not counter_on_backend.fits(tally)
+        assert not counter_on_backend.fits(tally, (1, 1))
 
 
 def test_steps_and_cuts_by_hand():

@@ -4,6 +4,7 @@ The same as in `kernels`, which says what and why. Only counts leave the device.
 """
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ _NO_PAIR = -2.0
 # Integers have 32 bits on every backend. What counts exceed is carried over in time.
 _CARRY_BITS = 24
 _CARRIED_PAIRS = 2**29
+# A larger tile could overflow them alone, if all of its pairs fell into one bin.
+_TILE_PAIRS = 2**29
 # Of the free memory of a device, for counts.
 _SHARE_OF_DEVICE = 0.5
 
@@ -41,86 +44,32 @@ class CounterOnBackend:
         row_ranks: NeighborRanks | None,
         column_ranks: NeighborRanks | None,
     ) -> None:
-        self._tally = tally
-        self._ends = {"row": row_ranks, "column": column_ranks}
-        self._table = {} if tally is None else _bins_of(tally)
-        self._counts = {} if tally is None else _no_counts(tally)
-        self._ranks: dict[int, Tensors] = {}
-        self._lists: dict[int, Tensors] = {}
-        for ranks in filter(None, self._ends.values()):
-            self._ranks[id(ranks)], self._lists[id(ranks)] = _lists_of(ranks)
-        self._num_pairs = 0
+        self._tally = None if tally is None else _TallyOnBackend(tally)
+        self._rows = None if row_ranks is None else _RanksOnBackend(row_ranks)
+        self._columns = self._rows
+        if column_ranks is not row_ranks:
+            self._columns = None
+            if column_ranks is not None:
+                self._columns = _RanksOnBackend(column_ranks)
 
     def __enter__(self) -> "CounterOnBackend":
         return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            for part in {self._tally, self._rows, self._columns}:
+                if part is not None:
+                    part.bring_back()
 
     def add(self, tile: Tile) -> None:
         """Count and rank the pairs of a tile."""
         values = _negatives(tile)
         if self._tally is not None:
-            self._count(tile, values, self._tally)
-        for end, ranks in self._ends.items():
-            if ranks is not None:
-                self._rank(tile, values, end, ranks)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            return
-        if self._tally is not None:
-            self._counts = _carried(self._counts)
-            for name in "histogram", "table":
-                whole = getattr(self._tally, name)
-                low, high = (
-                    ops.convert_to_numpy(self._counts[part + name])[: whole.size]
-                    for part in ("", "high_")
-                )
-                found = (high.astype(np.int64) << _CARRY_BITS) + low
-                whole += found.reshape(whole.shape).astype(whole.dtype)
-        for ranks in {id(x): x for x in self._ends.values() if x is not None}.values():
-            found = self._ranks[id(ranks)]
-            nearer, live = (
-                ops.convert_to_numpy(found[name])[:size]
-                for name, size in (
-                    ("nearer", len(ranks.nearer)),
-                    ("live", len(ranks.live)),
-                )
-            )
-            ranks.add(range(ranks.start, ranks.stop), nearer, live)
-
-    def _count(self, tile: Tile, values: Any, tally: Tally) -> None:
-        num_pairs = tile.num_rows * tile.num_columns
-        if self._num_pairs + num_pairs > _CARRIED_PAIRS:
-            self._counts, self._num_pairs = _carried(self._counts), 0
-        self._num_pairs += num_pairs
-        fold = tally.fold_of(tile.row_start)
-        sides = ops.shape(values)
-        ends = {
-            name: _padded(slots[start : start + number], side)
-            for name, slots, start, number, side in (
-                ("row", tally.row_slots, tile.row_start, tile.num_rows, sides[0]),
-                (
-                    *("column", tally.column_slots, tile.column_start),
-                    *(tile.num_columns, sides[1]),
-                ),
-            )
-            if slots is not None
-        }
-        self._counts = _count(tuple(ends))(
-            self._counts,
-            values,
-            self._table,
-            {name: _tensor(slots) for name, slots in ends.items()},
-            _tensor(fold * tally.histogram.shape[1]),
-            _tensor(fold * tally.table[0].size),
-        )
-
-    def _rank(self, tile: Tile, values: Any, end: str, ranks: NeighborRanks) -> None:
-        start = tile.row_start if end == "row" else tile.column_start
-        lists = self._lists[id(ranks)]
-        most = int(np.diff(ranks.offsets).max(initial=0))
-        self._ranks[id(ranks)] = _rank(end, most.bit_length())(
-            self._ranks[id(ranks)], values, lists, _tensor(start - ranks.start)
-        )
+            self._tally.add(tile, values)
+        if self._rows is not None:
+            self._rows.add(values, "row", tile.row_start)
+        if self._columns is not None:
+            self._columns.add(values, "column", tile.column_start)
 
 
 def _tensor(values: Any) -> Any:
@@ -186,32 +135,75 @@ def _sizes(tally: Tally) -> dict[str, int]:
     }
 
 
-def fits(tally: Tally) -> bool:
-    """Whether counts fit on the device of this thread, and their places in 32 bits."""
+def fits(tally: Tally, sides: tuple[int, int]) -> bool:
+    """Whether counts fit on the device, and they and their places in 32 bits.
+
+    Args:
+        tally: What counts.
+        sides: Rows and columns of a tile.
+    """
     sizes = _sizes(tally).values()
     free = device.free_bytes()
     # Two integers a count, and as many again while they are added to.
     is_affordable = free is None or 16 * sum(sizes) <= _SHARE_OF_DEVICE * free
-    return is_affordable and max(sizes) < 2**31
+    has_places = max(sizes) < 2**31
+    return is_affordable and has_places and math.prod(sides) <= _TILE_PAIRS
 
 
-def _bins_of(tally: Tally) -> Tensors:
-    """The bins, in tensors whose shapes hardly depend on them."""
-    num_steps = len(tally.bin_of_step)
-    return {
-        "bin_of_step": _tensor(_padded(tally.bin_of_step, _capacity(num_steps))),
-        "num_steps": _tensor(num_steps),
-        "num_bins": _tensor(len(tally.edges)),
-        "cut": ops.convert_to_tensor(tally.cut),
-    }
+class _TallyOnBackend:
+    """Counts of a `Tally`, in tensors whose shapes hardly depend on its bins."""
 
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        num_steps = len(tally.bin_of_step)
+        self._bins = {
+            "bin_of_step": _tensor(_padded(tally.bin_of_step, _capacity(num_steps))),
+            "num_steps": _tensor(num_steps),
+            "num_bins": _tensor(len(tally.edges)),
+            "cut": ops.convert_to_tensor(tally.cut),
+        }
+        self._counts = {
+            part + name: ops.zeros(size, "int32")
+            for name, size in _sizes(tally).items()
+            for part in ("", "high_")
+        }
+        self._num_pairs = 0
 
-def _no_counts(tally: Tally) -> Tensors:
-    return {
-        part + name: ops.zeros(size, "int32")
-        for name, size in _sizes(tally).items()
-        for part in ("", "high_")
-    }
+    def add(self, tile: Tile, values: Any) -> None:
+        """Count the pairs of a tile."""
+        num_pairs = tile.num_rows * tile.num_columns
+        if self._num_pairs + num_pairs > _CARRIED_PAIRS:
+            self._counts, self._num_pairs = _carry()(self._counts), 0
+        self._num_pairs += num_pairs
+        tally, (num_rows, num_columns) = self._tally, values.shape
+        slots = {}
+        if tally.row_slots is not None:
+            some = tally.row_slots[tile.row_start :][: tile.num_rows]
+            slots["row"] = _tensor(_padded(some, num_rows))
+        if tally.column_slots is not None:
+            some = tally.column_slots[tile.column_start :][: tile.num_columns]
+            slots["column"] = _tensor(_padded(some, num_columns))
+        fold = tally.fold_of(tile.row_start)
+        self._counts = _count(tuple(slots))(
+            self._counts,
+            values,
+            self._bins,
+            slots,
+            _tensor(fold * tally.histogram.shape[1]),
+            _tensor(fold * tally.table[0].size),
+        )
+
+    def bring_back(self) -> None:
+        """Add the counts to the tally."""
+        counts = _carry()(self._counts)
+        for name in "histogram", "table":
+            whole = getattr(self._tally, name)
+            low, high = (
+                ops.convert_to_numpy(counts[part + name])[: whole.size]
+                for part in ("", "high_")
+            )
+            found = (high.astype(np.int64) << _CARRY_BITS) + low
+            whole += found.reshape(whole.shape).astype(whole.dtype)
 
 
 @functools.cache
@@ -249,13 +241,10 @@ def _count(ends: tuple[str, ...]) -> Any:
     return device.compiled(count)
 
 
-def _carried(counts: Tensors) -> Tensors:
-    """Move what fills the low bits into the high ones."""
-    return _carry()(counts)
-
-
 @functools.cache
 def _carry() -> Any:
+    """Make what moves that which fills the low bits into the high ones."""
+
     def carry(counts: Tensors) -> Tensors:
         moved = {}
         for name in "histogram", "table":
@@ -270,22 +259,43 @@ def _carry() -> Any:
 # -------------------------------------------------------------------------------- ranks
 
 
-def _lists_of(ranks: NeighborRanks) -> tuple[Tensors, Tensors]:
-    """What is counted for some queries, and their positives."""
-    counts = np.diff(ranks.offsets)
-    num_queries, size = _capacity(len(counts)), _capacity(len(ranks.positives))
-    number = np.arange(len(ranks.positives)) - np.repeat(ranks.offsets[:-1], counts)
-    live = _tensor(_padded(ranks.live, num_queries))
-    return {"nearer": ops.zeros(size, "int32"), "live": live}, {
-        "positives": _tensor(_padded(ranks.positives, size)),
-        "number": _tensor(_padded(number, size)),
-        # Past the last one: entries of a query that none asks for.
-        "query": _tensor(
-            _padded(np.repeat(np.arange(len(counts)), counts) + 1, size) - 1
-        ),
-        "starts": _tensor(_padded(ranks.offsets[:-1], num_queries)),
-        "limit": _tensor(_padded(ranks.limit, num_queries)),
-    }
+class _RanksOnBackend:
+    """What is counted for the `NeighborRanks` of some queries."""
+
+    def __init__(self, ranks: NeighborRanks) -> None:
+        self._ranks = ranks
+        counts = np.diff(ranks.offsets)
+        num_queries, size = _capacity(len(counts)), _capacity(len(ranks.positives))
+        query = np.repeat(np.arange(len(counts)), counts)
+        number = np.arange(len(query)) - ranks.offsets[query]
+        self._lists = {
+            "positives": _tensor(_padded(ranks.positives, size)),
+            "number": _tensor(_padded(number, size)),
+            # Past the last one: entries of no query.
+            "query": _tensor(_padded(query + 1, size) - 1),
+            "starts": _tensor(_padded(ranks.offsets[:-1], num_queries)),
+            "limit": _tensor(_padded(ranks.limit, num_queries)),
+        }
+        self._counted = {
+            "nearer": ops.zeros(size, "int32"),
+            "live": _tensor(_padded(ranks.live, num_queries)),
+        }
+        self._depth = int(counts.max(initial=0)).bit_length()
+
+    def add(self, values: Any, end: str, start: int) -> None:
+        """Rank the neighbours of one end of the pairs; `start` is the first one."""
+        self._counted = _rank(end, self._depth)(
+            self._counted, values, self._lists, _tensor(start - self._ranks.start)
+        )
+
+    def bring_back(self) -> None:
+        """Add what is counted to the ranks."""
+        ranks = self._ranks
+        nearer, live = (
+            ops.convert_to_numpy(self._counted[name])[: len(whole)]
+            for name, whole in (("nearer", ranks.nearer), ("live", ranks.live))
+        )
+        ranks.add(range(ranks.start, ranks.stop), nearer, live)
 
 
 @functools.cache

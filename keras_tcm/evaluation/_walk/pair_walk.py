@@ -149,7 +149,7 @@ class TileWalk:
         """Go once through the pairs of some rows: count them, rank them, or both."""
         counted = tally, row_ranks, column_ranks
         is_on_backend = counts_on_backend(self.device) and (
-            tally is None or counter_on_backend.fits(tally)
+            tally is None or counter_on_backend.fits(tally, self.sides)
         )
         counter = (
             counter_on_backend.CounterOnBackend(*counted)
