@@ -15,7 +15,6 @@ on two cores.
 
 import csv
 import dataclasses
-import io
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +29,7 @@ from score_normalization import (
     PROMISED_FAR,
     promised_rates,
 )
-from trained_models import run_program
+from trained_models import run_program, write_results
 
 from keras_tcm import (
     AutoTCM,
@@ -41,7 +40,7 @@ from keras_tcm import (
     evaluate_embeddings,
 )
 from keras_tcm.evaluation import Estimate
-from keras_tcm.files import replacing, write_text
+from keras_tcm.files import replacing
 from keras_tcm.study.estimate import mean_estimate
 from keras_tcm.study.grid import BASE_LOSSES, PRESETS
 from keras_tcm.study.training import embed, train_embedding_model
@@ -278,14 +277,8 @@ def read(path: pathlib.Path) -> Found:
 
 def write(path: pathlib.Path, found: Found) -> None:
     """Write results."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", "method", *_MEASURED])
-    for scores, measured in found.items():
-        numbers = (f"{x:.6g}" for x in dataclasses.astuple(measured))
-        writer.writerow([scores.model.name, scores.method, *numbers])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue())
+    rows = (((one.model.name, one.method), found[one]) for one in found)
+    write_results(path, ["model", "method", *_MEASURED], rows)
 
 
 # ------------------------------------------------------------------------------ report

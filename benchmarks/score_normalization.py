@@ -14,14 +14,13 @@ three minutes on two cores.
 
 import csv
 import dataclasses
-import io
 import math
 import pathlib
 from collections.abc import Iterable, Iterator
 
 import harness
 import numpy as np
-from trained_models import run_program
+from trained_models import run_program, write_results
 
 from keras_tcm import (
     AutoTCM,
@@ -30,7 +29,7 @@ from keras_tcm import (
     datasets,
     evaluate_embeddings,
 )
-from keras_tcm.files import replacing, write_text
+from keras_tcm.files import replacing
 from keras_tcm.study.grid import BASE_LOSSES, PRESETS
 from keras_tcm.study.training import embed, train_embedding_model
 from keras_tcm.study.tuning import held_out
@@ -264,15 +263,11 @@ def read(path: pathlib.Path) -> Found:
 
 def write(path: pathlib.Path, found: Found) -> None:
     """Write results."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", *_SCORES, *_MEASURED])
-    for scores, measured in found.items():
-        numbers = (f"{x:.6g}" for x in dataclasses.astuple(measured))
-        named = (getattr(scores, name) for name in _SCORES)
-        writer.writerow([scores.model.name, *named, *numbers])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue())
+    rows = (
+        ([scores.model.name, *(getattr(scores, name) for name in _SCORES)], measured)
+        for scores, measured in found.items()
+    )
+    write_results(path, ["model", *_SCORES, *_MEASURED], rows)
 
 
 # ------------------------------------------------------------------------------ report

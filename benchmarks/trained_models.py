@@ -1,11 +1,37 @@
-"""The command line of programs that train models, and then measure their embeddings."""
+"""What programs share that train models, and then measure their embeddings."""
 
 import argparse
+import csv
+import dataclasses
+import io
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from keras_tcm.files import write_text
 from keras_tcm.study.workers import worker_processes
+
+
+def write_results(
+    path: pathlib.Path,
+    header: Sequence[str],
+    results: Iterable[tuple[Sequence[Any], Any]],
+) -> None:
+    """Write results as CSV, whole or not at all.
+
+    Args:
+        path: The file.
+        header: Names of the columns.
+        results: For each row the first cells, and a dataclass of numbers for the rest.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for cells, measured in results:
+        numbers = (f"{x:.6g}" for x in dataclasses.astuple(measured))
+        writer.writerow([*cells, *numbers])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
 
 
 def run_program(

@@ -14,7 +14,6 @@ done again. A training takes some minutes on a core.
 
 import csv
 import dataclasses
-import io
 import math
 import pathlib
 import statistics
@@ -24,12 +23,12 @@ from typing import Any
 import harness
 import keras
 import numpy as np
-from trained_models import run_program
+from trained_models import run_program, write_results
 
 import keras_tcm
 from keras_tcm import AutoTCM, Evaluation, choose_threshold, evaluate_embeddings
 from keras_tcm.datasets import scenes
-from keras_tcm.files import replacing, write_text
+from keras_tcm.files import replacing
 from keras_tcm.losses import InfoNCE, SigLIP
 from keras_tcm.study.tuning import held_out
 from keras_tcm.validation import UndefinedError
@@ -266,14 +265,8 @@ def read(path: pathlib.Path) -> Found:
 
 def write(path: pathlib.Path, found: Found) -> None:
     """Write results."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_MODEL, *_MEASURED])
-    for model, measured in found.items():
-        numbers = (f"{x:.6g}" for x in dataclasses.astuple(measured))
-        writer.writerow([*dataclasses.astuple(model), *numbers])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue())
+    rows = ((dataclasses.astuple(model), one) for model, one in found.items())
+    write_results(path, [*_MODEL, *_MEASURED], rows)
 
 
 # ------------------------------------------------------------------------------ report
