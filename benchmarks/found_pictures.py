@@ -18,10 +18,12 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import harness
 import keras
 import numpy as np
+from keras import ops
 from score_normalization import (
     CHOSEN,
     COHORT,
@@ -48,6 +50,7 @@ from keras_tcm.study.training import embed, train_embedding_model
 DATA_SETS = ("emoji", "icons")
 PACKAGES = pathlib.Path("node_modules")
 LOSS = "multi_similarity"
+UNIFIED = "unified_threshold"
 SEEDS = (0, 1, 2)
 STEPS = 400
 RECIPE = PRESETS["embedded"].recipes[0]
@@ -65,17 +68,19 @@ class Model:
         seed: Seed of the weights and the batches.
         has_tcm: Whether it is trained with `AutoTCM`.
         is_augmented: Whether images are moved, turned and zoomed at random.
+        loss: Name of the base loss.
     """
 
     dataset: str
     seed: int
     has_tcm: bool
     is_augmented: bool
+    loss: str = LOSS
 
     @property
     def name(self) -> str:
         """Tells it from others."""
-        words = [self.dataset, LOSS, f"seed{self.seed}"]
+        words = [self.dataset, self.loss, f"seed{self.seed}"]
         words += ["tcm"] * self.has_tcm + ["augmented"] * self.is_augmented
         return "-".join(words)
 
@@ -86,19 +91,60 @@ class Model:
 
     @property
     def plain(self) -> "Model":
-        """The same without TCM."""
-        return dataclasses.replace(self, has_tcm=False)
+        """The same without TCM, and with the usual base loss."""
+        return dataclasses.replace(self, has_tcm=False, loss=LOSS)
 
 
 def models() -> list[Model]:
     """What is trained."""
     return [
-        Model(dataset, seed, has_tcm, is_augmented)
+        Model(dataset, seed, has_tcm, is_augmented, loss)
+        for loss in (LOSS, UNIFIED)
         for is_augmented in (False, True)
         for seed in SEEDS
         for dataset in DATA_SETS
         for has_tcm in (False, True)
+        # The rival is tried as its paper has it.
+        if not (has_tcm and loss == UNIFIED)
     ]
+
+
+class UnifiedThreshold(keras.losses.Loss):
+    """The loss between samples of UniTSFace, which has one threshold for all pairs.
+
+    ```
+    mean over positive pairs of log(1 + exp(b - scale * s))
+    + mean over anchors of log(1 + sum over negatives of exp(scale * s - b))
+    ```
+
+    There `b` is learned; here it is what is best for the batch, found by bisection: the
+    gradient with respect to the embeddings is that with `b` held fixed.
+
+    Reference:
+        - [Li et al., NeurIPS 2023](https://arxiv.org/abs/2311.02523)
+    """
+
+    scale = 64.0
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Compute the loss of a batch of unit vectors."""
+        logits = self.scale * ops.matmul(y_pred, ops.transpose(y_pred))
+        labels = ops.reshape(y_true, (-1,))
+        same = ops.equal(labels[:, None], labels[None, :])
+        is_self = ops.eye(ops.shape(labels)[0], dtype="bool")
+        positive = ops.cast(ops.logical_and(same, ops.logical_not(is_self)), "float32")
+        negatives = ops.logsumexp(ops.where(same, -1e9, logits), axis=1)
+        number = ops.maximum(ops.sum(positive), 1.0)
+        known, all_negatives = map(ops.stop_gradient, (logits, negatives))
+        low, high = -self.scale, 2.0 * self.scale
+        for _ in range(30):
+            b = (low + high) / 2.0
+            pull = ops.sum(positive * ops.sigmoid(b - known)) / number
+            is_high = pull > ops.mean(ops.sigmoid(all_negatives - b))
+            low, high = ops.where(is_high, low, b), ops.where(is_high, b, high)
+        b = (low + high) / 2.0
+        of_positives = ops.sum(positive * ops.softplus(b - logits)) / number
+        return of_positives + ops.mean(ops.softplus(negatives - b))
 
 
 def augmentation() -> keras.layers.Layer:
@@ -118,7 +164,7 @@ def train(model: Model, folder: pathlib.Path) -> None:
     sets = {name: datasets.load(name, PACKAGES) for name in DATA_SETS}
     x, y = sets[model.dataset][0]
     x = _in_colour(x)
-    loss = BASE_LOSSES[LOSS]()
+    loss = UnifiedThreshold() if model.loss == UNIFIED else BASE_LOSSES[LOSS]()
     trained, _ = train_embedding_model(
         x,
         np.unique(y, return_inverse=True)[1],
@@ -161,6 +207,8 @@ class Scores:
     @property
     def arm(self) -> str:
         """What was done about the threshold, in words."""
+        if self.model.loss == UNIFIED:
+            return "UniTSFace's loss"
         words = ["AutoTCM"] * self.model.has_tcm
         words += [METHODS[self.method]] if self.method in METHODS else []
         return " + ".join(words) or "neither"
@@ -210,7 +258,7 @@ Found = dict[Scores, Measured]
 def plan() -> Iterator[tuple[Scores, Model]]:
     """What to measure."""
     for model in models():
-        for method in ("none", *METHODS):
+        for method in ("none", *(METHODS if model.loss == LOSS else ())):
             yield Scores(model, method), model
 
 

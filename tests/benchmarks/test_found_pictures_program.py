@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 import found_pictures
+import keras
 import numpy as np
 import pytest
 import score_normalization
@@ -127,6 +128,36 @@ def test_training_keeps_embeddings_of_both_sets(tmp_path, monkeypatch):
         for name in found_pictures.DATA_SETS:
             assert file[name].shape == (100, 64)
             np.testing.assert_array_equal(file[f"{name}_labels"], y[::2])
+
+
+def test_unified_threshold_is_the_best_of_its_batch(value_and_grad):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 3)
+    x = rng.normal(size=(4, 5))[labels] + 0.7 * rng.normal(size=(12, 5))
+
+    def at(x, b):
+        u = x / np.linalg.norm(x, axis=1, keepdims=True)
+        logits = 64 * u @ u.T
+        same = labels[:, None] == labels
+        positive = logits[same & ~np.eye(12, dtype=bool)]
+        negative = np.where(same, 0, np.exp(logits - b)).sum(axis=1)
+        return np.log1p(np.exp(b - positive)).mean() + np.log1p(negative).mean()
+
+    candidates = np.linspace(-64, 128, 19201)
+    best = candidates[np.argmin([at(x, b) for b in candidates])]
+    loss = found_pictures.UnifiedThreshold()
+
+    def on_unit_vectors(y, x, sample_weight=None):
+        return loss(y, keras.ops.normalize(x, axis=1))
+
+    value, gradient = value_and_grad(on_unit_vectors, labels, x)
+    assert value == pytest.approx(at(x, best), rel=1e-4)
+    step = np.zeros_like(x)
+    for place in [(0, 0), (5, 3)]:
+        step[place] = 1e-4
+        slope = (at(x + step, best) - at(x - step, best)) / 2e-4
+        assert gradient[place] == pytest.approx(slope, rel=2e-2, abs=1e-2)
+        step[place] = 0
 
 
 def test_icons_are_made_dark_on_white():
