@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_tcm.evaluation._inputs.samples import to_host
 from keras_tcm.evaluation._walk import device
 from keras_tcm.evaluation._walk.kernels import Tile
 from keras_tcm.evaluation._walk.tallies import NeighborRanks, Tally
@@ -199,8 +200,7 @@ class _TallyOnBackend:
         for name in "histogram", "table":
             whole = getattr(self._tally, name)
             low, high = (
-                ops.convert_to_numpy(counts[part + name])[: whole.size]
-                for part in ("", "high_")
+                to_host(counts[part + name])[: whole.size] for part in ("", "high_")
             )
             found = (high.astype(np.int64) << _CARRY_BITS) + low
             whole += found.reshape(whole.shape).astype(whole.dtype)
@@ -292,7 +292,7 @@ class _RanksOnBackend:
         """Add what is counted to the ranks."""
         ranks = self._ranks
         nearer, live = (
-            ops.convert_to_numpy(self._counted[name])[: len(whole)]
+            to_host(self._counted[name])[: len(whole)]
             for name, whole in (("nearer", ranks.nearer), ("live", ranks.live))
         )
         ranks.add(range(ranks.start, ranks.stop), nearer, live)
