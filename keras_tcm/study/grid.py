@@ -201,38 +201,29 @@ _SWEEP_LOSSES = (
     "circle",
 )
 
-_SMALL_NETWORKS = (
-    Recipe("resnet_small", learning_rate=2e-3),
-    Recipe("vit_tiny", learning_rate=2e-3, warmup=0.1),
+# Sixteen comparisons on data that need no download, about as long as an evening on a
+# small machine.
+_EMBEDDED = Preset(
+    steps={"glyphs": 800, "symbols": 800, "long_tail": 800, "codes": 800},
+    recipes=(
+        Recipe("resnet_small", learning_rate=2e-3),
+        Recipe("vit_tiny", learning_rate=2e-3, warmup=0.1),
+    ),
+    losses=("multi_similarity", "smooth_ap"),
+    batch_size=128,
+    seeds=(0, 1, 2, 3, 4),
+    weights=(0.1, 0.3, 1.0),
+    tuning_steps=0.5,
+    sweep_dataset="glyphs",
+    sweep_losses=_SWEEP_LOSSES,
+    sweep_batch_sizes=(32, 64, 128),
 )
 
 PRESETS: dict[str, Preset] = {
-    # Sixteen comparisons on data that need no download, about as long as an evening on
-    # a small machine.
-    "embedded": Preset(
-        steps={"glyphs": 800, "symbols": 800, "long_tail": 800, "codes": 800},
-        recipes=_SMALL_NETWORKS,
-        losses=("multi_similarity", "smooth_ap"),
-        batch_size=128,
-        seeds=(0, 1, 2, 3, 4),
-        weights=(0.1, 0.3, 1.0),
-        tuning_steps=0.5,
-        sweep_dataset="glyphs",
-        sweep_losses=_SWEEP_LOSSES,
-        sweep_batch_sizes=(32, 64, 128),
-    ),
+    "embedded": _EMBEDDED,
     # Eight comparisons on pictures that others drew, which npm installs.
-    "found": Preset(
-        steps={"emoji": 800, "icons": 800},
-        recipes=_SMALL_NETWORKS,
-        losses=("multi_similarity", "smooth_ap"),
-        batch_size=128,
-        seeds=(0, 1, 2, 3, 4),
-        weights=(0.1, 0.3, 1.0),
-        tuning_steps=0.5,
-        sweep_dataset="emoji",
-        sweep_losses=_SWEEP_LOSSES,
-        sweep_batch_sizes=(32, 64, 128),
+    "found": dataclasses.replace(
+        _EMBEDDED, steps={"emoji": 800, "icons": 800}, sweep_dataset="emoji"
     ),
     # The benchmarks of the paper. Needs a GPU and the data sets.
     "paper": Preset(

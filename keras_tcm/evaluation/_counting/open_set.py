@@ -187,7 +187,10 @@ def _nearest_of_part(
                 if own is not None:
                     place = own[row : row + len(some)] - column
                     if ((place >= 0) & (place < num_columns)).any():
-                        is_own = np.arange(num_columns) == place[:, None]
+                        # Made where the values are: it is as large as they.
+                        wanted = ops.convert_to_tensor(place.astype(np.int32))
+                        columns_of_tile = ops.arange(num_columns, dtype="int32")
+                        is_own = ops.equal(columns_of_tile, wanted[:, None])
                         values = ops.where(is_own, _NO_PAIR, values)
                 # Only the largest of each row leave the device.
                 np.maximum(some, to_host(ops.max(values, axis=1)), out=some)

@@ -45,32 +45,29 @@ class CounterOnBackend:
         row_ranks: NeighborRanks | None,
         column_ranks: NeighborRanks | None,
     ) -> None:
-        self._tally = None if tally is None else _TallyOnBackend(tally)
-        self._rows = None if row_ranks is None else _RanksOnBackend(row_ranks)
-        self._columns = self._rows
-        if column_ranks is not row_ranks:
-            self._columns = None
-            if column_ranks is not None:
-                self._columns = _RanksOnBackend(column_ranks)
+        self._parts: list[_TallyOnBackend | _RanksOnBackend] = []
+        if tally is not None:
+            self._parts.append(_TallyOnBackend(tally))
+        if row_ranks is not None and row_ranks is column_ranks:
+            self._parts.append(_RanksOnBackend(row_ranks, ("row", "column")))
+        else:
+            for ranks, end in ((row_ranks, "row"), (column_ranks, "column")):
+                if ranks is not None:
+                    self._parts.append(_RanksOnBackend(ranks, (end,)))
 
     def __enter__(self) -> "CounterOnBackend":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            for part in {self._tally, self._rows, self._columns}:
-                if part is not None:
-                    part.bring_back()
+            for part in self._parts:
+                part.bring_back()
 
     def add(self, tile: Tile) -> None:
         """Count and rank the pairs of a tile."""
         values = _negatives(tile)
-        if self._tally is not None:
-            self._tally.add(tile, values)
-        if self._rows is not None:
-            self._rows.add(values, "row", tile.row_start)
-        if self._columns is not None:
-            self._columns.add(values, "column", tile.column_start)
+        for part in self._parts:
+            part.add(tile, values)
 
 
 def _tensor(values: Any) -> Any:
@@ -120,6 +117,27 @@ def _masked() -> Any:
     return device.compiled(masked)
 
 
+def _samples(values: Any, end: str, places: Any, known: Any) -> Any:
+    """Numbers of the samples at one end of a tile.
+
+    What lies past the last sample has no pair, and may have any number that is known.
+
+    Args:
+        values: The similarities.
+        end: `"row"` or `"column"`.
+        places: The first of the rows, the first of the columns, and anything else.
+        known: A tensor with an entry for each sample.
+    """
+    axis = 0 if end == "row" else 1
+    numbers = places[axis] + ops.arange(values.shape[axis], dtype="int32")
+    return ops.minimum(numbers, known.shape[0] - 1)
+
+
+def _along(end: str, x: Any) -> Any:
+    """What broadcasts numbers of one end along the other."""
+    return x[:, None] if end == "row" else x[None]
+
+
 def _steps(values: Any) -> Any:
     """Distances in steps, as `to_steps` makes them."""
     distances = (np.float32(1.0) - values) * np.float32(STEPS_PER_UNIT)
@@ -163,6 +181,11 @@ class _TallyOnBackend:
             "num_bins": _tensor(len(tally.edges)),
             "cut": ops.convert_to_tensor(tally.cut),
         }
+        self._slots = {
+            end: _tensor(_padded(slots, _capacity(len(slots))))
+            for end, slots in (("row", tally.row_slots), ("column", tally.column_slots))
+            if slots is not None
+        }
         self._counts = {
             part + name: ops.zeros(size, "int32")
             for name, size in _sizes(tally).items()
@@ -176,22 +199,16 @@ class _TallyOnBackend:
         if self._num_pairs + num_pairs > _CARRIED_PAIRS:
             self._counts, self._num_pairs = _carry()(self._counts), 0
         self._num_pairs += num_pairs
-        tally, (num_rows, num_columns) = self._tally, values.shape
-        slots = {}
-        if tally.row_slots is not None:
-            some = tally.row_slots[tile.row_start :][: tile.num_rows]
-            slots["row"] = _tensor(_padded(some, num_rows))
-        if tally.column_slots is not None:
-            some = tally.column_slots[tile.column_start :][: tile.num_columns]
-            slots["column"] = _tensor(_padded(some, num_columns))
-        fold = tally.fold_of(tile.row_start)
-        self._counts = _count(tuple(slots))(
+        fold = self._tally.fold_of(tile.row_start)
+        first_places = fold * np.array(
+            [self._tally.histogram.shape[1], self._tally.table[0].size]
+        )
+        self._counts = _count(tuple(self._slots))(
             self._counts,
             values,
             self._bins,
-            slots,
-            _tensor(fold * tally.histogram.shape[1]),
-            _tensor(fold * tally.table[0].size),
+            self._slots,
+            _tensor([tile.row_start, tile.column_start, *first_places]),
         )
 
     def bring_back(self) -> None:
@@ -213,16 +230,15 @@ def _count(ends: tuple[str, ...]) -> Any:
         values: Any,
         bins: Tensors,
         slots: Tensors,
-        first_step: Any,
-        first_entry: Any,
+        places: Any,
     ) -> Tensors:
-        # To broadcast along the other end.
-        slots = {
-            end: slots[end][:, None] if end == "row" else slots[end][None]
+        first_step, first_entry = places[2], places[3]
+        along = [
+            _along(end, ops.take(slots[end], _samples(values, end, places, slots[end])))
             for end in ends
-        }
+        ]
         is_near, values, *selected = device.select(
-            values >= bins["cut"], values, *slots.values()
+            values >= bins["cut"], values, *along
         )
         steps = _steps(values)
         is_near = is_near & (steps < bins["num_steps"])
@@ -234,8 +250,8 @@ def _count(ends: tuple[str, ...]) -> Any:
             bins["bin_of_step"], ops.minimum(steps, bins["num_steps"] - 1)
         )
         for some in selected:
-            places = first_entry + some * bins["num_bins"] + of_step
-            found["table"] = device.add_at(found["table"], places, is_near)
+            entries = first_entry + some * bins["num_bins"] + of_step
+            found["table"] = device.add_at(found["table"], entries, is_near)
         return found
 
     return device.compiled(count)
@@ -260,9 +276,9 @@ def _carry() -> Any:
 
 
 class _RanksOnBackend:
-    """What is counted for the `NeighborRanks` of some queries."""
+    """What is counted for the `NeighborRanks` of the samples at some ends of pairs."""
 
-    def __init__(self, ranks: NeighborRanks) -> None:
+    def __init__(self, ranks: NeighborRanks, ends: tuple[str, ...]) -> None:
         self._ranks = ranks
         counts = np.diff(ranks.offsets)
         num_queries, size = _capacity(len(counts)), _capacity(len(ranks.positives))
@@ -280,13 +296,12 @@ class _RanksOnBackend:
             "nearer": ops.zeros(size, "int32"),
             "live": _tensor(_padded(ranks.live, num_queries)),
         }
-        self._depth = int(counts.max(initial=0)).bit_length()
+        self._rank = _rank(ends, int(counts.max(initial=0)).bit_length())
 
-    def add(self, values: Any, end: str, start: int) -> None:
-        """Rank the neighbours of one end of the pairs; `start` is the first one."""
-        self._counted = _rank(end, self._depth)(
-            self._counted, values, self._lists, _tensor(start - self._ranks.start)
-        )
+    def add(self, tile: Tile, values: Any) -> None:
+        """Rank the neighbours of the samples of a tile."""
+        starts = np.array([tile.row_start, tile.column_start]) - self._ranks.start
+        self._counted = self._rank(self._counted, values, self._lists, _tensor(starts))
 
     def bring_back(self) -> None:
         """Add what is counted to the ranks."""
@@ -299,28 +314,32 @@ class _RanksOnBackend:
 
 
 @functools.cache
-def _rank(end: str, depth: int) -> Any:
-    """Make what ranks the neighbours of one end of the pairs of a tile.
+def _rank(ends: tuple[str, ...], depth: int) -> Any:
+    """Make what ranks the neighbours of the samples at some ends of a tile.
 
     Args:
-        end: `"row"` or `"column"`.
-        depth: Steps of a binary search among the positives of a query.
+        ends: `"row"`, `"column"`, or both.
+        depth: Steps of a binary search among the positives of a sample.
     """
 
-    def rank(counted: Tensors, values: Any, lists: Tensors, start: Any) -> Tensors:
+    def rank(counted: Tensors, values: Any, lists: Tensors, places: Any) -> Tensors:
+        nearer = counted["nearer"]
+        for end in ends:
+            queries = _samples(values, end, places, lists["starts"])
+            nearer = _nearer(nearer, counted["live"], values, lists, end, queries)
+        return {"nearer": nearer, "live": _live(nearer, lists)}
+
+    def _nearer(
+        nearer: Any, live: Any, values: Any, lists: Tensors, end: str, queries: Any
+    ) -> Any:
         positives = lists["positives"]
-        number = values.shape[0 if end == "row" else 1]
-        queries = ops.minimum(
-            start + ops.arange(number, dtype="int32"), lists["starts"].shape[0] - 1
-        )
-        first, live = (ops.take(x, queries) for x in (lists["starts"], counted["live"]))
-        last = ops.take(positives, ops.maximum(first + live - 1, 0))
-        reach = ops.where(live > 0, last + RANK_TIE_STEPS, -2)
+        first, number = ops.take(lists["starts"], queries), ops.take(live, queries)
+        last = ops.take(positives, ops.maximum(first + number - 1, 0))
+        reach = ops.where(number > 0, last + RANK_TIE_STEPS, -2)
         # Up to a step too far; the steps themselves decide.
         cut = 1.0 - (ops.cast(reach, "float32") + 1.0) / STEPS_PER_UNIT
         cut, reach, low, high = (
-            x[:, None] if end == "row" else x[None]
-            for x in (cut, reach, first, first + live)
+            _along(end, x) for x in (cut, reach, first, first + number)
         )
         is_near, values, reach, low, high = device.select(
             (values >= cut) & (values > 0.75 * _NO_PAIR), values, reach, low, high
@@ -334,8 +353,7 @@ def _rank(end: str, depth: int) -> Any:
             is_before = steps > ops.take(positives, middle) + RANK_TIE_STEPS
             low = ops.where(is_open & is_before, middle + 1, low)
             high = ops.where(is_open & ~is_before, middle, high)
-        nearer = device.add_at(counted["nearer"], low, is_near)
-        return {"nearer": nearer, "live": _live(nearer, lists)}
+        return device.add_at(nearer, low, is_near)
 
     return device.compiled(rank)
 
