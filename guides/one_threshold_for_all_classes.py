@@ -169,7 +169,8 @@ for name, result in results.items():
 A threshold that has a FAR of 1% on some classes has more on others, about half of the
 time. `choose_threshold` returns one whose FAR is no more than that on *other* classes
 of the same kind, in 95% of the cases. We choose it on one half of the test classes and
-check it on the other half.
+check it on the other half. The verdict is about classes like these: whether the promise
+holds for them, or whether they are too few to tell.
 """
 
 classes = rng.permutation(np.unique(y_test))
@@ -182,8 +183,8 @@ for name, x in embeddings.items():
     checks[name] = thresholds[name].check(x[~is_known], y_test[~is_known])
     print(
         f"{name:16} threshold {thresholds[name].value:.3f}; on other classes "
-        f"FAR {checks[name].far:.2%}, FRR {checks[name].frr:.1%}: promise "
-        f"{checks[name].verdict}"
+        f"FAR {checks[name].far:.2%}, FRR {checks[name].frr:.1%} "
+        f"({checks[name].verdict})"
     )
 
 """

@@ -186,7 +186,7 @@ def evaluate_embeddings(
             distances are 1 less a score then, and `Evaluation.distance` is its method.
             Defaults to `None`.
         block_size: Side of the square blocks of pairs that are held at a time.
-            Defaults to `None`: up to 2,048.
+            Defaults to `None`: up to 2,048, or what the memory of a GPU bears.
         client: A `dask.distributed.Client` (or a `concurrent.futures.Executor`) whose
             workers compare the samples, with the same result. They read a
             `numpy.memmap` and lists of files themselves, under the same names; of

@@ -107,7 +107,8 @@ def choose_threshold(
         score_normalization: A `keras_tcm.ScoreNormalization`, as for
             `evaluate_embeddings`; the threshold then is a distance of its scores, and
             its methods and a `Matcher` must be given the same. Defaults to `None`.
-        block_size: Side of the blocks of pairs. Defaults to `None`: up to 2,048.
+        block_size: Side of the blocks of pairs. Defaults to `None`: up to 2,048, or
+            what the memory of a GPU bears.
         client: A `dask.distributed.Client` whose workers compare the samples. Defaults
             to `None`: this process.
         device: Where pairs are counted, as for `evaluate_embeddings`. Defaults to
