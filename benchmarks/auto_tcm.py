@@ -65,11 +65,17 @@ Plan = Callable[[Found], list[Job]]
 # ------------------------------------------------------------------------------- plans
 
 
-def auto(job: Job, strength: float = 0.7, low: float = 0.01, high: float = 0.1) -> Job:
+def auto(job: Job, strength: float = 0.25, **options: Any) -> Job:
     """The same with `AutoTCM`."""
+    released = {"far_low": 0.01, "far_high": 0.1, "negative_weight": 0.0}
     return dataclasses.replace(
-        job, arm="auto", strength=strength, far_low=low, far_high=high
+        job, arm="auto", strength=strength, **{**released, **options}
     )
+
+
+def before(job: Job, **options: Any) -> Job:
+    """The same with `AutoTCM` as it was before its negative term was left out."""
+    return auto(job, **{"strength": 0.7, "negative_weight": 1.0, **options})
 
 
 def grid(seeds: Iterable[int], **options: Any) -> list[Job]:
@@ -88,8 +94,13 @@ def constants(_: Found) -> list[Job]:
         for job in grid(range(3), held_out=True, steps=400)
         for made in (
             job,
-            *(auto(job, strength) for strength in (0.25, 0.5, 0.7, 1.0, 2.0, 4.0)),
-            *(auto(job, low=0.003), auto(job, high=0.2)),
+            *(auto(job, strength) for strength in (0.25, 0.35, 0.7)),
+            *(auto(job, strength, negative_weight=0.3) for strength in (0.5, 0.7, 1.0)),
+            *(
+                before(job, strength=strength)
+                for strength in (0.25, 0.5, 0.7, 1.0, 2.0, 4.0)
+            ),
+            *(before(job, far_low=0.003), before(job, far_high=0.2)),
         )
     ]
 
@@ -121,7 +132,7 @@ def comparison(found: Found) -> list[Job]:
         tuned = dataclasses.replace(
             job, arm="tcm", **vars(margins(found[here], weight))
         )
-        jobs += [job, tuned, auto(job)]
+        jobs += [job, tuned, before(job), auto(job)]
     return jobs
 
 
@@ -134,7 +145,7 @@ def base_losses(_: Found) -> list[Job]:
         for seed in range(3)
         for name, loss in cells
     ]
-    return [made for job in jobs for made in (job, auto(job))]
+    return [made for job in jobs for made in (job, before(job), auto(job))]
 
 
 def robustness(_: Found) -> list[Job]:
@@ -151,7 +162,7 @@ def robustness(_: Found) -> list[Job]:
         for name in ("codes", "glyphs")
         for network in ("resnet_small", "vit_tiny")
     ]
-    return [made for job in jobs for made in (job, auto(job))]
+    return [made for job in jobs for made in (job, before(job), auto(job))]
 
 
 PLANS: dict[str, Plan] = {
@@ -257,7 +268,12 @@ def make_loss(job: Job, numbers: Mapping[str, Any]) -> Callable[[Any, Any], Any]
     dim = EMBEDDING_DIM if job.loss in COSINE_LOSSES else None
     if job.arm == "auto":
         far_range = job.far_low, job.far_high
-        loss = losses.AutoTCM(base, far_range=far_range, embedding_dim=dim)
+        loss = losses.AutoTCM(
+            base,
+            far_range=far_range,
+            embedding_dim=dim,
+            negative_weight=job.negative_weight,
+        )
         loss.strength = numbers["strength"]
         return loss
     if job.arm == "tcm":

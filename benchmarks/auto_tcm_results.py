@@ -53,6 +53,8 @@ class Job:
     strength: float = 0.0
     far_low: float = 0.0
     far_high: float = 0.0
+    # The released rule has 0; before it was found, `AutoTCM` had both terms alike.
+    negative_weight: float = 1.0
     rule: str = ""
 
     @property
@@ -88,6 +90,8 @@ class Job:
         words = [f"strength {self.strength:g}"]
         if (self.far_low, self.far_high) != (0.01, 0.1):
             words.append(f"FAR {self.far_low:.1%} to {self.far_high:.0%}")
+        if self.negative_weight:
+            words.append(f"negative weight {self.negative_weight:g}")
         return ", ".join([*words, self.rule] if self.rule else words)
 
     @property
@@ -97,7 +101,7 @@ class Job:
             *(self.network, self.loss, self.arm, self.steps, self.batch_size),
             *(self.samples_per_class, self.optimizer, self.policy, self.trained),
             # Shapes rest on them.
-            *(self.far_low, self.far_high),
+            *(self.far_low, self.far_high, self.negative_weight),
             # The classes of the training are weights of the network.
             self.dataset if self.loss in COSINE_LOSSES else "",
         )

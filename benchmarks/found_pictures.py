@@ -31,7 +31,7 @@ from score_normalization import (
     PROMISED_FAR,
     promised_rates,
 )
-from trained_models import run_program, write_results
+from trained_models import BOTH_TERMS, run_program, write_results
 
 from keras_tcm import (
     AutoTCM,
@@ -55,6 +55,8 @@ SEEDS = (0, 1, 2)
 STEPS = 400
 RECIPE = PRESETS["embedded"].recipes[0]
 RESULTS = pathlib.Path("benchmarks/results/found_pictures.csv")
+# Whether a model is trained with TCM, and whether that has both terms.
+TERMS = (False, False), (True, False), (True, True)
 # True accepts are told at these FARs.
 FARS = (0.1, 0.01, 0.001, 0.0001)
 
@@ -69,6 +71,7 @@ class Model:
         has_tcm: Whether it is trained with `AutoTCM`.
         is_augmented: Whether images are moved, turned and zoomed at random.
         loss: Name of the base loss.
+        has_both_terms: Whether `AutoTCM` has both terms of TCM, as it had at first.
     """
 
     dataset: str
@@ -76,12 +79,14 @@ class Model:
     has_tcm: bool
     is_augmented: bool
     loss: str = LOSS
+    has_both_terms: bool = False
 
     @property
     def name(self) -> str:
         """Tells it from others."""
         words = [self.dataset, self.loss, f"seed{self.seed}"]
-        words += ["tcm"] * self.has_tcm + ["augmented"] * self.is_augmented
+        words += ["tcm"] * self.has_tcm + ["both_terms"] * self.has_both_terms
+        words += ["augmented"] * self.is_augmented
         return "-".join(words)
 
     @property
@@ -92,20 +97,19 @@ class Model:
     @property
     def plain(self) -> "Model":
         """The same without TCM, and with the usual base loss."""
-        return dataclasses.replace(self, has_tcm=False, loss=LOSS)
+        return Model(self.dataset, self.seed, False, self.is_augmented)
 
 
 def models() -> list[Model]:
     """What is trained."""
     return [
-        Model(dataset, seed, has_tcm, is_augmented, loss)
+        Model(dataset, seed, has_tcm, is_augmented, loss, has_both_terms)
         for loss in (LOSS, UNIFIED)
         for is_augmented in (False, True)
         for seed in SEEDS
         for dataset in DATA_SETS
-        for has_tcm in (False, True)
         # The rival is tried as its paper has it.
-        if not (has_tcm and loss == UNIFIED)
+        for has_tcm, has_both_terms in TERMS[: 1 if loss == UNIFIED else None]
     ]
 
 
@@ -165,10 +169,11 @@ def train(model: Model, folder: pathlib.Path) -> None:
     x, y = sets[model.dataset][0]
     x = _in_colour(x)
     loss = UnifiedThreshold() if model.loss == UNIFIED else BASE_LOSSES[LOSS]()
+    options = BOTH_TERMS if model.has_both_terms else {}
     trained, _ = train_embedding_model(
         x,
         np.unique(y, return_inverse=True)[1],
-        AutoTCM(loss) if model.has_tcm else loss,
+        AutoTCM(loss, **options) if model.has_tcm else loss,
         STEPS,
         model.seed,
         RECIPE,
@@ -209,6 +214,8 @@ class Scores:
         """What was done about the threshold, in words."""
         if self.model.loss == UNIFIED:
             return "UniTSFace's loss"
+        if self.model.has_both_terms:
+            return "AutoTCM, both terms"
         words = ["AutoTCM"] * self.model.has_tcm
         words += [METHODS[self.method]] if self.method in METHODS else []
         return " + ".join(words) or "neither"
@@ -258,7 +265,8 @@ Found = dict[Scores, Measured]
 def plan() -> Iterator[tuple[Scores, Model]]:
     """What to measure."""
     for model in models():
-        for method in ("none", *(METHODS if model.loss == LOSS else ())):
+        is_rival = model.loss == UNIFIED or model.has_both_terms
+        for method in ("none", *(() if is_rival else METHODS)):
             yield Scores(model, method), model
 
 

@@ -1,16 +1,21 @@
-"""Draw the figures of the page on concepts, from random vectors of a fixed seed.
+"""Draw figures of the documentation.
 
-python docs/make_figures.py
+    PYTHONPATH=benchmarks python docs/make_figures.py
+
+Those of the page on concepts are of random vectors of a fixed seed, that of the page on
+pictures that others drew is of its published results.
 """
 
 import pathlib
 
+import found_pictures
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy import special
 
 import keras_tcm
 from keras_tcm.visualization import plot_utility_comparison
-from keras_tcm.visualization.palette import ON_LIGHT, foreground
+from keras_tcm.visualization.palette import COLORS, ON_LIGHT, foreground
 
 IMAGES = pathlib.Path(__file__).parent / "images"
 
@@ -84,6 +89,42 @@ def plot_consistency(path):
     plt.close(figure)
 
 
+def plot_detection(path):
+    """FRR at the FARs of verification protocols, mean over seeds."""
+    found = found_pictures.read(found_pictures.RESULTS)
+    figure, axes = plt.subplots(
+        1, 2, figsize=(9, 4), sharex=True, sharey=True, layout="constrained"
+    )
+    arms = ("neither", "shift", "AutoTCM", "AutoTCM + shift")
+    for ax, name in zip(axes, found_pictures.DATA_SETS, strict=True):
+        for arm, color in zip(arms, COLORS, strict=False):
+            rates = [
+                [one.tar_1, one.tar_2, one.tar_3, one.tar_4]
+                for scores, one in found.items()
+                if (scores.arm, scores.model.dataset) == (arm, name)
+                and scores.model.is_augmented
+            ]
+            ax.plot(
+                special.ndtri(found_pictures.FARS),
+                special.ndtri(1 - np.mean(rates, axis=0)),
+                marker="o",
+                color=color,
+                label=arm,
+            )
+        ax.set(title=name, xlabel="FAR (%)")
+        ax.grid(alpha=0.3)
+    for axis, shares in (
+        (axes[0].xaxis, found_pictures.FARS),
+        (axes[0].yaxis, (0.2, 0.3, 0.5, 0.7, 0.9, 0.98)),
+    ):
+        axis.set_ticks(special.ndtri(shares), [f"{100 * x:g}" for x in shares])
+    axes[0].set_ylabel("FRR (%)")
+    axes[0].legend(frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 if __name__ == "__main__":
+    plot_detection(IMAGES / "found_pictures_detection.png")
     plot_two_classes(IMAGES / "concepts_threshold.png")
     plot_consistency(IMAGES / "concepts_opis.png")

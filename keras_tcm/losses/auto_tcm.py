@@ -133,7 +133,9 @@ class AutoTCM(SummableLoss):
     """A base loss plus TCM, whose margins and weight set themselves.
 
     ```
-    loss = base + weight * TCM(positive_margin, negative_margin)
+    loss = base + weight * TCM(
+        positive_margin, negative_margin, negative_weight=negative_weight
+    )
     ```
 
     where in each batch, and without gradient,
@@ -141,24 +143,31 @@ class AutoTCM(SummableLoss):
     - the margins are where the model decides now: the cosine similarities that shares
       `far_range` of the negative pairs reach, of those among at most 256 samples at
       hand (of the global batch and the memory of `CrossBatchMemory`, evenly spaced);
+    - `negative_weight` is 0 unless you give it: positive pairs that a threshold at the
+      lower FAR rejects are pulled together, and pushing negative pairs apart is left to
+      the base loss, which does it anyway;
     - the weight is `strength` times the mean length of the rows of the base loss'
       gradient over that of TCM's, with respect to `y_pred` (of two towers, to the
       directions of its vectors: lengths may carry a learned temperature). Below 1, the
       base loss has the last word, however it is scaled, whatever its batch and network.
 
-    A batch without a hard pair gets the base loss alone. The rule has no state: it is
-    the same in the first step and the last, in training and validation, on one device
-    and on several. `keras_tcm.metrics.AutoTCMMonitor` shows what it does.
+    A batch without a hard pair (a hard positive pair, if `negative_weight` is 0) gets
+    the base loss alone. The rule has no state: it is the same in the first step and the
+    last, in training and validation, on one device and on several.
+    `keras_tcm.metrics.AutoTCMMonitor` shows what it does.
 
     Args:
         base: The loss that separates the classes: any `keras.losses.Loss` on
             embeddings and integer labels, or a sum of them. It keeps its reduction.
         strength: Length of TCM's gradient in that of the base loss, at least 0.
-            Defaults to 0.7, chosen on held-out training classes of drawn characters
-            (`benchmarks/auto_tcm.py`). At 2 and above, some trainings collapse.
+            Defaults to 0.25, chosen on held-out training classes
+            (`benchmarks/auto_tcm.py`). At 0.7, base losses that know ranks alone, such
+            as `SmoothAP`, lose accuracy; `MultiSimilarity` gains with more.
         far_range: Shares of the negative pairs that reach the positive and the
             negative margin, `0 <= low <= high <= 1`. Defaults to (0.01, 0.1), the
             range over which `OPIS` is taken.
+        negative_weight: Factor of TCM's negative term, at least 0. Defaults to 0.0.
+            With 1.0, the two terms are as in the paper; then 0.7 is a good strength.
         embedding_dim: For a base loss on something else than embeddings, such as
             `ArcFace` on cosines: the first `embedding_dim` columns of `y_pred` are the
             embedding, for TCM, and the others are for the base loss. Defaults to
@@ -178,7 +187,8 @@ class AutoTCM(SummableLoss):
             weight 0 does not count for the margins; any other counts once.
 
     Raises:
-        ValueError: If `strength`, `far_range` or `embedding_dim` is out of range.
+        ValueError: If `strength`, `far_range`, `negative_weight` or `embedding_dim` is
+            out of range.
         TypeError: If `base` is not a `keras.losses.Loss`, or a number is none.
 
     Example:
@@ -209,8 +219,9 @@ class AutoTCM(SummableLoss):
     def __init__(
         self,
         base: keras.losses.Loss,
-        strength: float = 0.7,
+        strength: float = 0.25,
         far_range: tuple[float, float] = (0.01, 0.1),
+        negative_weight: float = 0.0,
         embedding_dim: int | None = None,
         relevance: Any = None,
         block_size: int | None = None,
@@ -231,6 +242,7 @@ class AutoTCM(SummableLoss):
         self.base = base
         self.strength = check_number("strength", strength, 0)
         self.far_range = check_range("far_range", far_range, 0, 1)
+        self.negative_weight = check_number("negative_weight", negative_weight, 0)
         if embedding_dim is not None:
             embedding_dim = check_integer("embedding_dim", embedding_dim, 1)
         self.embedding_dim = embedding_dim
@@ -324,7 +336,7 @@ class AutoTCM(SummableLoss):
     ) -> tuple[Pairs, tuple[Any, Any], Callable[[Any], list[Any]]]:
         """The pairs that set the margins, these, and values of base loss and TCM."""
         d = self.embedding_dim
-        tcm = TCM(**self._options)
+        tcm = TCM(negative_weight=self.negative_weight, **self._options)
         tcm._advice = self._tcm_advice
         batch = tcm.standardize(
             y_true, ops.stop_gradient(predictions[:, :d]), sample_weight
@@ -377,6 +389,7 @@ class AutoTCM(SummableLoss):
             "base": keras.saving.serialize_keras_object(self.base),
             "strength": self.strength,
             "far_range": self.far_range,
+            "negative_weight": self.negative_weight,
             "embedding_dim": self.embedding_dim,
             "relevance": keras.saving.serialize_keras_object(
                 self._options["relevance"]

@@ -87,7 +87,7 @@ def test_report_by_hand(tmp_path):
     # The seeds that both have: log ratios (log 1/2 + log 2) / 2 = 0 and -log 2, whose
     # mean is -0.3466 -+ 12.7062 * 0.3466; points 0.5 and 2, 1.25 -+ 12.7062 * 0.75.
     assert summary == [
-        *("strength 0.7", "2, 2", "-29.3% [-99.1%, +5680.4%]", "1"),
+        *("strength 0.7, negative weight 1", "2, 2", "-29.3% [-99.1%, +5680.4%]", "1"),
         "+41.4% (codes, resnet_small, smooth_ap)",
         *("+1.25 [-8.28, +10.78]", "1", "-0.50 (codes, resnet_small, smooth_ap)"),
     ]
@@ -113,8 +113,8 @@ def test_tuned_arm_is_chosen_as_in_the_study():
             found[job] = result(
                 0.004 / (1 + job.weight), 0.7 if costs else 0.8, near=0.2, far=0.65
             )
-    # 16 without TCM; three weights of each; five seeds in three arms.
-    assert steps == [16, 48, 240]
+    # 16 without TCM; three weights of each; five seeds in four arms.
+    assert steps == [16, 48, 320]
     chosen = {
         (job.network, job.weight): (job.positive_margin, job.negative_margin)
         for job in found
@@ -137,10 +137,17 @@ def test_plans_pair_each_model_with_one_without_tcm(name):
 def test_published_results_are_those_of_the_plans():
     """What tells which is which is read back as it was written."""
     found = published()
-    seeds = {job.seed for job in auto_tcm.comparison(found) if job not in found}
-    assert seeds == {3, 4}
-    assert found.keys() >= set(auto_tcm.base_losses(found))
-    assert found.keys() >= set(auto_tcm.robustness(found))
+    planned = [
+        job
+        for plan in (auto_tcm.comparison, auto_tcm.base_losses, auto_tcm.robustness)
+        for job in plan(found)
+    ]
+    released = [job for job in planned if job == auto_tcm.auto(job.plain)]
+    # In the other plans it has not been tried.
+    assert {job.seed for job in released if job in found} == {0}
+    assert found.keys() >= {auto_tcm.auto(job) for job in auto_tcm.grid([0])}
+    others = set(planned) - set(released)
+    assert {job.seed for job in others if job not in found} == {3, 4}
     assert sum(path.stat().st_size for path in PUBLISHED) < 250_000
 
 
@@ -157,7 +164,9 @@ def test_page_has_the_tables_of_the_published_results():
                 assert line.startswith("| -") or line in page.splitlines()
 
 
-@pytest.mark.parametrize("job", [auto_tcm.auto(PLAIN, 0.5, 0.02, 0.3), TUNED, PLAIN])
+@pytest.mark.parametrize(
+    "job", [auto_tcm.before(PLAIN, far_low=0.02, far_high=0.3), TUNED, PLAIN]
+)
 def test_constants_are_those_of_the_loss(job):
     x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
     y = np.repeat(np.arange(4), 4)
@@ -168,7 +177,7 @@ def test_constants_are_those_of_the_loss(job):
     }
     base = keras_tcm.losses.SmoothAP()
     expected = {
-        "auto": lambda: keras_tcm.AutoTCM(base, 0.5, (0.02, 0.3)),
+        "auto": lambda: keras_tcm.AutoTCM(base, 0.7, (0.02, 0.3), 1.0),
         "tcm": lambda: base + 0.3 * keras_tcm.TCM(0.8, 0.4),
         "none": lambda: base,
     }[job.arm]()

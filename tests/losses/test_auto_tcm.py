@@ -20,7 +20,7 @@ WEIGHTS = np.array([1, 0, 2, 0.5, 1, 1, 0, 3, 1, 0.1, 1, 1], "float32")
 X = np.random.default_rng(0).normal(size=(12, 5)).astype("float32")
 
 
-def rule(x, y, w, base, strength=0.7, far_range=(0.01, 0.1)):
+def rule(x, y, w, base, strength=0.25, far_range=(0.01, 0.1), negative_weight=0.0):
     """Value, gradient, margins and weight, from the definition."""
     s, w1 = oracles.similarities(x), oracles.unit_weights(w, len(y))
     negatives = [
@@ -31,7 +31,9 @@ def rule(x, y, w, base, strength=0.7, far_range=(0.01, 0.1)):
     ]
     high, low = np.quantile(negatives, [1 - far_range[0], 1 - far_range[1]])
     margins = {"positive_margin": high, "negative_margin": low}
-    tcm, tcm_slopes = oracles.tcm_value_and_gradient(x, y, w, **margins)
+    tcm, tcm_slopes = oracles.tcm_value_and_gradient(
+        x, y, w, **margins, negative_weight=negative_weight
+    )
     slopes = oracles.finite_differences(lambda x: base(x, y, w), x)
 
     def size(slopes):
@@ -60,13 +62,15 @@ class TestRule:
             assert float(found[name]) == pytest.approx(margin, abs=1e-6)
 
     def test_options(self, value_and_grad):
-        loss = AutoTCM(losses.SmoothAP(0.1), strength=0.2, far_range=(0.1, 0.5))
+        loss = AutoTCM(
+            losses.SmoothAP(0.1), 0.2, far_range=(0.1, 0.5), negative_weight=1.5
+        )
 
         def base(x, y, w):
             return oracles.smooth_ap(x, y, w, temperature=0.1)
 
         value, gradient = value_and_grad(loss, LABELS, X)
-        expected, slopes, _, _ = rule(X, LABELS, None, base, 0.2, (0.1, 0.5))
+        expected, slopes, _, _ = rule(X, LABELS, None, base, 0.2, (0.1, 0.5), 1.5)
         assert value == pytest.approx(expected, rel=1e-5)
         np.testing.assert_allclose(gradient, slopes, rtol=2e-4, atol=1e-5)
 
@@ -75,7 +79,7 @@ class TestRule:
         loss = AutoTCM(base)
         found = {k: float(v) for k, v in loss.settings(LABELS, X).items()}
         fixed = base + found["tcm_weight"] * losses.TCM(
-            found["positive_margin"], found["negative_margin"]
+            found["positive_margin"], found["negative_margin"], negative_weight=0
         )
         value, gradient = value_and_grad(loss, LABELS, X)
         expected, slopes = value_and_grad(fixed, LABELS, X)
@@ -243,7 +247,9 @@ class TestForms:
             name: float(keras.ops.convert_to_numpy(value))
             for name, value in loss.settings(labels, x).items()
         }
-        tcm = losses.TCM(settings["positive_margin"], settings["negative_margin"])
+        tcm = losses.TCM(
+            settings["positive_margin"], settings["negative_margin"], negative_weight=0
+        )
         fixed = value_and_grad(
             losses.MultiSimilarity() + settings["tcm_weight"] * tcm, labels, x
         )
@@ -310,11 +316,13 @@ class TestCosines:
             losses.ArcFace(scale=8), LABELS, joined[:, 4:]
         )
         found = {k: float(v) for k, v in loss.settings(LABELS, joined).items()}
-        tcm = losses.TCM(found["positive_margin"], found["negative_margin"])
+        tcm = losses.TCM(
+            found["positive_margin"], found["negative_margin"], negative_weight=0
+        )
         tcm, tcm_slopes = value_and_grad(tcm, LABELS, joined[:, :4])
         weight = found["tcm_weight"]
         assert weight == pytest.approx(
-            0.7
+            0.25
             * np.linalg.norm(base_slopes, axis=1).mean()
             / np.linalg.norm(tcm_slopes, axis=1).mean(),
             rel=1e-4,
@@ -402,6 +410,7 @@ class TestTraining:
         lambda: AutoTCM(losses.MultiSimilarity()),
         lambda: AutoTCM(keras.losses.Circle(), 0.3, (0.02, 0.2), name="mine"),
         lambda: AutoTCM(losses.ArcFace(), embedding_dim=4, block_size=7),
+        lambda: AutoTCM(losses.Contrastive(), negative_weight=0.5),
         lambda: AutoTCM(
             losses.SmoothAP() + 0.5 * losses.Contrastive(),
             relevance=keras_tcm.relevance.HierarchyLevel(1),
@@ -424,6 +433,7 @@ def test_round_trip(loss):
         ({"base": losses.MultiSimilarity}, TypeError, "`base` must be a"),
         ({"strength": -1}, ValueError, "`strength` must be a number in .*-1"),
         ({"strength": "strong"}, TypeError, "`strength` must be a number"),
+        ({"negative_weight": -1}, ValueError, "`negative_weight` must be a number"),
         ({"far_range": (0.1, 0.01)}, ValueError, "`far_range` must be two increasing"),
         ({"far_range": 0.1}, TypeError, "`far_range` must be two increasing"),
         ({"embedding_dim": 0}, ValueError, "`embedding_dim` must be an integer >= 1"),
