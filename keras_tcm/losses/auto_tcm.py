@@ -160,9 +160,9 @@ class AutoTCM(SummableLoss):
         base: The loss that separates the classes: any `keras.losses.Loss` on
             embeddings and integer labels, or a sum of them. It keeps its reduction.
         strength: Length of TCM's gradient in that of the base loss, at least 0.
-            Defaults to 0.25, chosen on held-out training classes
-            (`benchmarks/auto_tcm.py`). At 0.7, base losses that know ranks alone, such
-            as `SmoothAP`, lose accuracy; `MultiSimilarity` gains with more.
+            Defaults to 0.25, chosen on held-out training classes (`docs/auto_tcm.md`
+            tells how). At 0.7, base losses that know ranks alone, such as `SmoothAP`,
+            lose accuracy.
         far_range: Shares of the negative pairs that reach the positive and the
             negative margin, `0 <= low <= high <= 1`. Defaults to (0.01, 0.1), the
             range over which `OPIS` is taken.
