@@ -65,17 +65,17 @@ Plan = Callable[[Found], list[Job]]
 # ------------------------------------------------------------------------------- plans
 
 
-def auto(job: Job, strength: float = 0.25, **options: Any) -> Job:
+def auto(job: Job, strength: float = 0.7, **options: Any) -> Job:
     """The same with `AutoTCM`."""
-    released = {"far_low": 0.01, "far_high": 0.1, "negative_weight": 0.0}
+    released = {"far_low": 0.01, "far_high": 0.1, "negative_weight": 1.0}
     return dataclasses.replace(
         job, arm="auto", strength=strength, **{**released, **options}
     )
 
 
-def before(job: Job, **options: Any) -> Job:
-    """The same with `AutoTCM` as it was before its negative term was left out."""
-    return auto(job, **{"strength": 0.7, "negative_weight": 1.0, **options})
+def pulling(job: Job, strength: float = 0.25) -> Job:
+    """The same with `AutoTCM` of the positive term alone."""
+    return auto(job, strength, negative_weight=0.0)
 
 
 def grid(seeds: Iterable[int], **options: Any) -> list[Job]:
@@ -94,13 +94,10 @@ def constants(_: Found) -> list[Job]:
         for job in grid(range(3), held_out=True, steps=400)
         for made in (
             job,
-            *(auto(job, strength) for strength in (0.25, 0.35, 0.7)),
+            *(pulling(job, strength) for strength in (0.25, 0.35, 0.7)),
             *(auto(job, strength, negative_weight=0.3) for strength in (0.5, 0.7, 1.0)),
-            *(
-                before(job, strength=strength)
-                for strength in (0.25, 0.5, 0.7, 1.0, 2.0, 4.0)
-            ),
-            *(before(job, far_low=0.003), before(job, far_high=0.2)),
+            *(auto(job, strength) for strength in (0.25, 0.5, 0.7, 1.0, 2.0, 4.0)),
+            *(auto(job, far_low=0.003), auto(job, far_high=0.2)),
         )
     ]
 
@@ -132,7 +129,7 @@ def comparison(found: Found) -> list[Job]:
         tuned = dataclasses.replace(
             job, arm="tcm", **vars(margins(found[here], weight))
         )
-        jobs += [job, tuned, before(job), auto(job)]
+        jobs += [job, tuned, auto(job), pulling(job)]
     return jobs
 
 
@@ -145,7 +142,7 @@ def base_losses(_: Found) -> list[Job]:
         for seed in range(3)
         for name, loss in cells
     ]
-    return [made for job in jobs for made in (job, before(job), auto(job))]
+    return [made for job in jobs for made in (job, auto(job), pulling(job))]
 
 
 def robustness(_: Found) -> list[Job]:
@@ -162,7 +159,7 @@ def robustness(_: Found) -> list[Job]:
         for name in ("codes", "glyphs")
         for network in ("resnet_small", "vit_tiny")
     ]
-    return [made for job in jobs for made in (job, before(job), auto(job))]
+    return [made for job in jobs for made in (job, auto(job), pulling(job))]
 
 
 PLANS: dict[str, Plan] = {

@@ -53,7 +53,6 @@ class Job:
     strength: float = 0.0
     far_low: float = 0.0
     far_high: float = 0.0
-    # The released rule has 0; before it was found, `AutoTCM` had both terms alike.
     negative_weight: float = 1.0
     rule: str = ""
 
@@ -90,7 +89,7 @@ class Job:
         words = [f"strength {self.strength:g}"]
         if (self.far_low, self.far_high) != (0.01, 0.1):
             words.append(f"FAR {self.far_low:.1%} to {self.far_high:.0%}")
-        if self.negative_weight:
+        if self.negative_weight != 1:
             words.append(f"negative weight {self.negative_weight:g}")
         return ", ".join([*words, self.rule] if self.rule else words)
 

@@ -328,15 +328,13 @@ def real_embeddings(name: str) -> tuple[np.ndarray, np.ndarray]:
 def model_embeddings(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Test classes of a data set, embedded by a model of its training classes."""
     import keras
-    from trained_models import BOTH_TERMS
 
     from keras_tcm import AutoTCM, data, losses, models
 
     (x, y), (x_test, y_test) = datasets.load(name)
     keras.utils.set_random_seed(0)
     model = models.embedding_model(models.backbone("resnet_small", x.shape[1:]), 64)
-    loss = AutoTCM(losses.MultiSimilarity(), **BOTH_TERMS)
-    model.compile(keras.optimizers.Adam(1e-3), loss)
+    model.compile(keras.optimizers.Adam(1e-3), AutoTCM(losses.MultiSimilarity()))
     sampler = data.ClassBalancedSampler(
         x, y, classes_per_batch=32, samples_per_class=4, steps_per_epoch=400, seed=0
     )

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 
 import harness
 import numpy as np
-from trained_models import BOTH_TERMS, run_program, write_results
+from trained_models import run_program, write_results
 
 from keras_tcm import (
     AutoTCM,
@@ -63,7 +63,7 @@ class Model:
         dataset: Name of the data set.
         network: Name of the backbone.
         loss: Name of the base loss.
-        has_tcm: Whether it is trained with `AutoTCM`, with both terms of TCM.
+        has_tcm: Whether it is trained with `AutoTCM`.
         is_held_out: Whether the last quarter of the training classes is evaluated, and
             not trained on; otherwise the test classes.
         seed: Seed of the weights and the batches.
@@ -117,7 +117,7 @@ def train(model: Model, folder: pathlib.Path) -> None:
     trained, _ = train_embedding_model(
         x,
         np.unique(y, return_inverse=True)[1],
-        AutoTCM(loss, **BOTH_TERMS) if model.has_tcm else loss,
+        AutoTCM(loss) if model.has_tcm else loss,
         STEPS,
         model.seed,
         recipe,

@@ -11,9 +11,6 @@ from typing import Any
 from keras_tcm.files import write_text
 from keras_tcm.study.workers import worker_processes
 
-# `AutoTCM` as it was when the results of some programs were made.
-BOTH_TERMS = {"strength": 0.7, "negative_weight": 1.0}
-
 
 def write_results(
     path: pathlib.Path,

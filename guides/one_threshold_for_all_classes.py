@@ -103,9 +103,8 @@ def build_model():
 ## Train with and without TCM
 
 `MultiSimilarity` (Wang et al., 2019) is a usual loss of metric learning. `AutoTCM` adds
-TCM to any loss: pairs of one class that a threshold at the place of the moment would
-reject are pulled together. That place follows the similarities of pairs of different
-classes in the batch, and the weight of TCM follows the gradient of the other loss, so
+TCM to any loss. Its two margins follow the similarities at which pairs of different
+classes lie in the batch, and its weight follows the gradient of the other loss, so
 there is nothing to tune.
 
 Such losses compare the samples of a batch with each other, so a batch must have several

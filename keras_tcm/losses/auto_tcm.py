@@ -143,31 +143,28 @@ class AutoTCM(SummableLoss):
     - the margins are where the model decides now: the cosine similarities that shares
       `far_range` of the negative pairs reach, of those among at most 256 samples at
       hand (of the global batch and the memory of `CrossBatchMemory`, evenly spaced);
-    - `negative_weight` is 0 unless you give it: positive pairs that a threshold at the
-      lower FAR rejects are pulled together, and pushing negative pairs apart is left to
-      the base loss, which does it anyway;
     - the weight is `strength` times the mean length of the rows of the base loss'
       gradient over that of TCM's, with respect to `y_pred` (of two towers, to the
       directions of its vectors: lengths may carry a learned temperature). Below 1, the
       base loss has the last word, however it is scaled, whatever its batch and network.
 
-    A batch without a hard pair (a hard positive pair, if `negative_weight` is 0) gets
-    the base loss alone. The rule has no state: it is the same in the first step and the
-    last, in training and validation, on one device and on several.
-    `keras_tcm.metrics.AutoTCMMonitor` shows what it does.
+    A batch without a hard pair gets the base loss alone. The rule has no state: it is
+    the same in the first step and the last, in training and validation, on one device
+    and on several. `keras_tcm.metrics.AutoTCMMonitor` shows what it does.
 
     Args:
         base: The loss that separates the classes: any `keras.losses.Loss` on
             embeddings and integer labels, or a sum of them. It keeps its reduction.
         strength: Length of TCM's gradient in that of the base loss, at least 0.
-            Defaults to 0.25, chosen on held-out training classes (`docs/auto_tcm.md`
-            tells how). At 0.7, base losses that know ranks alone, such as `SmoothAP`,
-            lose accuracy.
+            Defaults to 0.7, chosen on held-out training classes of drawn characters
+            (`benchmarks/auto_tcm.py`). At 2 and above, some trainings collapse.
         far_range: Shares of the negative pairs that reach the positive and the
             negative margin, `0 <= low <= high <= 1`. Defaults to (0.01, 0.1), the
             range over which `OPIS` is taken.
-        negative_weight: Factor of TCM's negative term, at least 0. Defaults to 0.0.
-            With 1.0, the two terms are as in the paper; then 0.7 is a good strength.
+        negative_weight: Factor of TCM's negative term, at least 0. Defaults to 1.0, as
+            in the paper. With 0.0 and a strength of 0.25, `MultiSimilarity` and
+            `SmoothAP` came out more consistent still; base losses that push little came
+            to harm, and `keras.losses.Circle` collapsed (`docs/auto_tcm.md`).
         embedding_dim: For a base loss on something else than embeddings, such as
             `ArcFace` on cosines: the first `embedding_dim` columns of `y_pred` are the
             embedding, for TCM, and the others are for the base loss. Defaults to
@@ -219,9 +216,9 @@ class AutoTCM(SummableLoss):
     def __init__(
         self,
         base: keras.losses.Loss,
-        strength: float = 0.25,
+        strength: float = 0.7,
         far_range: tuple[float, float] = (0.01, 0.1),
-        negative_weight: float = 0.0,
+        negative_weight: float = 1.0,
         embedding_dim: int | None = None,
         relevance: Any = None,
         block_size: int | None = None,

@@ -62,7 +62,7 @@ class TCM(PairwiseLoss):
     `keras_tcm.losses.MultiSimilarity() + 0.1 * TCM(0.6, 0.4)`.
 
     The paper's margins and a weight of 1 do harm where they do not suit model and base
-    loss. `keras_tcm.AutoTCM` sets them by itself.
+    loss. `keras_tcm.AutoTCM` chooses all three by itself.
 
     Args:
         positive_margin: Cosine similarity that positive pairs should exceed, in

@@ -20,7 +20,7 @@ WEIGHTS = np.array([1, 0, 2, 0.5, 1, 1, 0, 3, 1, 0.1, 1, 1], "float32")
 X = np.random.default_rng(0).normal(size=(12, 5)).astype("float32")
 
 
-def rule(x, y, w, base, strength=0.25, far_range=(0.01, 0.1), negative_weight=0.0):
+def rule(x, y, w, base, strength=0.7, far_range=(0.01, 0.1), negative_weight=1.0):
     """Value, gradient, margins and weight, from the definition."""
     s, w1 = oracles.similarities(x), oracles.unit_weights(w, len(y))
     negatives = [
@@ -61,16 +61,17 @@ class TestRule:
         for name, margin in margins.items():
             assert float(found[name]) == pytest.approx(margin, abs=1e-6)
 
-    def test_options(self, value_and_grad):
-        loss = AutoTCM(
-            losses.SmoothAP(0.1), 0.2, far_range=(0.1, 0.5), negative_weight=1.5
-        )
+    @pytest.mark.parametrize("negative_weight", [0.0, 1.5])
+    def test_options(self, value_and_grad, negative_weight):
+        loss = AutoTCM(losses.SmoothAP(0.1), 0.2, (0.1, 0.5), negative_weight)
 
         def base(x, y, w):
             return oracles.smooth_ap(x, y, w, temperature=0.1)
 
         value, gradient = value_and_grad(loss, LABELS, X)
-        expected, slopes, _, _ = rule(X, LABELS, None, base, 0.2, (0.1, 0.5), 1.5)
+        expected, slopes, _, _ = rule(
+            X, LABELS, None, base, 0.2, (0.1, 0.5), negative_weight
+        )
         assert value == pytest.approx(expected, rel=1e-5)
         np.testing.assert_allclose(gradient, slopes, rtol=2e-4, atol=1e-5)
 
@@ -79,7 +80,7 @@ class TestRule:
         loss = AutoTCM(base)
         found = {k: float(v) for k, v in loss.settings(LABELS, X).items()}
         fixed = base + found["tcm_weight"] * losses.TCM(
-            found["positive_margin"], found["negative_margin"], negative_weight=0
+            found["positive_margin"], found["negative_margin"]
         )
         value, gradient = value_and_grad(loss, LABELS, X)
         expected, slopes = value_and_grad(fixed, LABELS, X)
@@ -247,9 +248,7 @@ class TestForms:
             name: float(keras.ops.convert_to_numpy(value))
             for name, value in loss.settings(labels, x).items()
         }
-        tcm = losses.TCM(
-            settings["positive_margin"], settings["negative_margin"], negative_weight=0
-        )
+        tcm = losses.TCM(settings["positive_margin"], settings["negative_margin"])
         fixed = value_and_grad(
             losses.MultiSimilarity() + settings["tcm_weight"] * tcm, labels, x
         )
@@ -316,13 +315,11 @@ class TestCosines:
             losses.ArcFace(scale=8), LABELS, joined[:, 4:]
         )
         found = {k: float(v) for k, v in loss.settings(LABELS, joined).items()}
-        tcm = losses.TCM(
-            found["positive_margin"], found["negative_margin"], negative_weight=0
-        )
+        tcm = losses.TCM(found["positive_margin"], found["negative_margin"])
         tcm, tcm_slopes = value_and_grad(tcm, LABELS, joined[:, :4])
         weight = found["tcm_weight"]
         assert weight == pytest.approx(
-            0.25
+            0.7
             * np.linalg.norm(base_slopes, axis=1).mean()
             / np.linalg.norm(tcm_slopes, axis=1).mean(),
             rel=1e-4,

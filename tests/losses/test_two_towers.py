@@ -318,7 +318,7 @@ class TestLearnedScale:
 
 
 class TestAutoTCM:
-    def rule(self, x, w, base, strength=0.25):
+    def rule(self, x, w, base, strength=0.7):
         """Value, margins and weight, from the definition."""
         s = oracles.similarities(x[:, 0], x[:, 1])
         kept = [i for i in range(len(x)) if w[i] > 0]
@@ -327,8 +327,7 @@ class TestAutoTCM:
         regulariser = of_both_sides(tcm)
 
         def of_tcm(x):
-            margins = {"positive_margin": high, "negative_margin": low}
-            return regulariser(x, LABELS, w, **margins, negative_weight=0)
+            return regulariser(x, LABELS, w, positive_margin=high, negative_margin=low)
 
         def size(function):
             slopes = oracles.finite_differences(function, x)

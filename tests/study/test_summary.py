@@ -222,7 +222,7 @@ def changed(path, value):
         (changed("config/tcm", None), "tcm"),
         (changed("config/tcm", 0.3), "tcm"),
         (changed("config/tcm/weight", None), "weight"),
-        (changed("config/tcm", {"strength": "0.25"}), "strength"),
+        (changed("config/tcm", {"strength": "0.7"}), "strength"),
         (changed("config/steps", True), "steps"),
         (changed("config/flip", 1), "flip"),
         (changed("config/warmup", False), "warmup"),
@@ -335,7 +335,7 @@ def test_each_arm_is_compared_with_the_same_models(tmp_path):
         assert one.changes["opis"].without == pytest.approx(0.006)
         assert one.changes["opis"].shown.value == pytest.approx(ratio - 1)
     (auto,) = found["AutoTCM"]
-    assert auto.example.tcm == AutoTCMSetting(0.25)
+    assert auto.example.tcm == AutoTCMSetting(0.7)
     assert str(auto.setting) == "glyphs, resnet_small, smooth_ap, AutoTCM"
 
 
