@@ -65,11 +65,21 @@ Plan = Callable[[Found], list[Job]]
 # ------------------------------------------------------------------------------- plans
 
 
-def auto(job: Job, strength: float = 0.7, **options: Any) -> Job:
+def auto(
+    job: Job,
+    strength: float = 0.7,
+    far_low: float = 0.01,
+    far_high: float = 0.1,
+    negative_weight: float = 1.0,
+) -> Job:
     """The same with `AutoTCM`."""
-    released = {"far_low": 0.01, "far_high": 0.1, "negative_weight": 1.0}
     return dataclasses.replace(
-        job, arm="auto", strength=strength, **{**released, **options}
+        job,
+        arm="auto",
+        strength=strength,
+        far_low=far_low,
+        far_high=far_high,
+        negative_weight=negative_weight,
     )
 
 

@@ -99,7 +99,7 @@ class Job:
         return (
             *(self.network, self.loss, self.arm, self.steps, self.batch_size),
             *(self.samples_per_class, self.optimizer, self.policy, self.trained),
-            # Shapes rest on them.
+            # Shapes rest on the first two, and the loss checks the last.
             *(self.far_low, self.far_high, self.negative_weight),
             # The classes of the training are weights of the network.
             self.dataset if self.loss in COSINE_LOSSES else "",

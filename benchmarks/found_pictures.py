@@ -111,7 +111,7 @@ def models() -> list[Model]:
         for seed in SEEDS
         for dataset in DATA_SETS
         # The rival is tried as its paper has it.
-        for has_tcm, has_pull_only in TERMS[: 1 if loss == UNIFIED else None]
+        for has_tcm, has_pull_only in (TERMS if loss == LOSS else TERMS[:1])
     ]
 
 

@@ -161,10 +161,6 @@ class AutoTCM(SummableLoss):
         far_range: Shares of the negative pairs that reach the positive and the
             negative margin, `0 <= low <= high <= 1`. Defaults to (0.01, 0.1), the
             range over which `OPIS` is taken.
-        negative_weight: Factor of TCM's negative term, at least 0. Defaults to 1.0, as
-            in the paper. With 0.0 and a strength of 0.25, `MultiSimilarity` and
-            `SmoothAP` came out more consistent still; base losses that push little came
-            to harm, and `keras.losses.Circle` collapsed (`docs/auto_tcm.md`).
         embedding_dim: For a base loss on something else than embeddings, such as
             `ArcFace` on cosines: the first `embedding_dim` columns of `y_pred` are the
             embedding, for TCM, and the others are for the base loss. Defaults to
@@ -172,6 +168,10 @@ class AutoTCM(SummableLoss):
         relevance: What makes a pair of TCM positive; see `PairwiseLoss`. Defaults to
             that of the base loss, if it has one.
         block_size: Anchors in a block of similarities; see `PairwiseLoss`.
+        negative_weight: Factor of TCM's negative term, at least 0. Defaults to 1.0, as
+            in the paper. With 0.0 and a strength of 0.25, `MultiSimilarity` and
+            `SmoothAP` came out more consistent still; base losses that push little came
+            to harm, and `keras.losses.Circle` collapsed (`docs/auto_tcm.md`).
         name: Name of the loss. Defaults to `"auto_tcm"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
 
@@ -218,10 +218,10 @@ class AutoTCM(SummableLoss):
         base: keras.losses.Loss,
         strength: float = 0.7,
         far_range: tuple[float, float] = (0.01, 0.1),
-        negative_weight: float = 1.0,
         embedding_dim: int | None = None,
         relevance: Any = None,
         block_size: int | None = None,
+        negative_weight: float = 1.0,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:

@@ -165,7 +165,7 @@ def test_page_has_the_tables_of_the_published_results():
 
 
 @pytest.mark.parametrize(
-    "job", [auto_tcm.auto(PLAIN, far_low=0.02, far_high=0.3), TUNED, PLAIN]
+    "job", [auto_tcm.auto(PLAIN, 0.5, 0.02, 0.3, 0.25), TUNED, PLAIN]
 )
 def test_constants_are_those_of_the_loss(job):
     x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
@@ -177,7 +177,7 @@ def test_constants_are_those_of_the_loss(job):
     }
     base = keras_tcm.losses.SmoothAP()
     expected = {
-        "auto": lambda: keras_tcm.AutoTCM(base, 0.7, (0.02, 0.3), 1.0),
+        "auto": lambda: keras_tcm.AutoTCM(base, 0.5, (0.02, 0.3), negative_weight=0.25),
         "tcm": lambda: base + 0.3 * keras_tcm.TCM(0.8, 0.4),
         "none": lambda: base,
     }[job.arm]()

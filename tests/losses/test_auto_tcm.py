@@ -63,7 +63,12 @@ class TestRule:
 
     @pytest.mark.parametrize("negative_weight", [0.0, 1.5])
     def test_options(self, value_and_grad, negative_weight):
-        loss = AutoTCM(losses.SmoothAP(0.1), 0.2, (0.1, 0.5), negative_weight)
+        loss = AutoTCM(
+            losses.SmoothAP(0.1),
+            strength=0.2,
+            far_range=(0.1, 0.5),
+            negative_weight=negative_weight,
+        )
 
         def base(x, y, w):
             return oracles.smooth_ap(x, y, w, temperature=0.1)
