@@ -67,10 +67,10 @@ Plan = Callable[[Found], list[Job]]
 
 def auto(
     job: Job,
-    strength: float = 0.7,
+    strength: float = 0.25,
     far_low: float = 0.01,
     far_high: float = 0.1,
-    negative_weight: float = 1.0,
+    negative_weight: str = "",
 ) -> Job:
     """The same with `AutoTCM`."""
     return dataclasses.replace(
@@ -83,9 +83,21 @@ def auto(
     )
 
 
+def both(
+    job: Job, strength: float = 0.7, far_low: float = 0.01, far_high: float = 0.1
+) -> Job:
+    """The same with `AutoTCM` of both terms, as the paper weighs them."""
+    return auto(job, strength, far_low, far_high, negative_weight="1")
+
+
 def pulling(job: Job, strength: float = 0.25) -> Job:
     """The same with `AutoTCM` of the positive term alone."""
-    return auto(job, strength, negative_weight=0.0)
+    return auto(job, strength, negative_weight="0")
+
+
+def arms(job: Job) -> list[Job]:
+    """The same without TCM, with `AutoTCM`, and with its terms held fixed."""
+    return [job, auto(job), both(job), pulling(job)]
 
 
 def grid(seeds: Iterable[int], **options: Any) -> list[Job]:
@@ -104,10 +116,11 @@ def constants(_: Found) -> list[Job]:
         for job in grid(range(3), held_out=True, steps=400)
         for made in (
             job,
+            *(auto(job, strength) for strength in (0.25, 0.35)),
             *(pulling(job, strength) for strength in (0.25, 0.35, 0.7)),
-            *(auto(job, strength, negative_weight=0.3) for strength in (0.5, 0.7, 1.0)),
-            *(auto(job, strength) for strength in (0.25, 0.5, 0.7, 1.0, 2.0, 4.0)),
-            *(auto(job, far_low=0.003), auto(job, far_high=0.2)),
+            *(auto(job, s, negative_weight="0.3") for s in (0.5, 0.7, 1.0)),
+            *(both(job, strength) for strength in (0.25, 0.5, 0.7, 1.0, 2.0, 4.0)),
+            *(both(job, far_low=0.003), both(job, far_high=0.2)),
         )
     ]
 
@@ -139,7 +152,7 @@ def comparison(found: Found) -> list[Job]:
         tuned = dataclasses.replace(
             job, arm="tcm", **vars(margins(found[here], weight))
         )
-        jobs += [job, tuned, auto(job), pulling(job)]
+        jobs += [*arms(job), tuned]
     return jobs
 
 
@@ -152,7 +165,7 @@ def base_losses(_: Found) -> list[Job]:
         for seed in range(3)
         for name, loss in cells
     ]
-    return [made for job in jobs for made in (job, auto(job), pulling(job))]
+    return [made for job in jobs for made in arms(job)]
 
 
 def robustness(_: Found) -> list[Job]:
@@ -169,7 +182,7 @@ def robustness(_: Found) -> list[Job]:
         for name in ("codes", "glyphs")
         for network in ("resnet_small", "vit_tiny")
     ]
-    return [made for job in jobs for made in (job, auto(job), pulling(job))]
+    return [made for job in jobs for made in arms(job)]
 
 
 PLANS: dict[str, Plan] = {
@@ -279,7 +292,7 @@ def make_loss(job: Job, numbers: Mapping[str, Any]) -> Callable[[Any, Any], Any]
             base,
             far_range=far_range,
             embedding_dim=dim,
-            negative_weight=job.negative_weight,
+            negative_weight=float(job.negative_weight) if job.negative_weight else None,
         )
         loss.strength = numbers["strength"]
         return loss

@@ -31,6 +31,7 @@ class Job:
         noise: Share of the training labels that are drawn anew.
         policy: Dtype policy.
         arm: `"none"`, `"tcm"` or `"auto"`.
+        negative_weight: That of `AutoTCM`, in digits, where it is held fixed.
         rule: Anything in which `AutoTCM` differed from the released one, in words.
     """
 
@@ -53,7 +54,7 @@ class Job:
     strength: float = 0.0
     far_low: float = 0.0
     far_high: float = 0.0
-    negative_weight: float = 1.0
+    negative_weight: str = ""
     rule: str = ""
 
     @property
@@ -89,8 +90,8 @@ class Job:
         words = [f"strength {self.strength:g}"]
         if (self.far_low, self.far_high) != (0.01, 0.1):
             words.append(f"FAR {self.far_low:.1%} to {self.far_high:.0%}")
-        if self.negative_weight != 1:
-            words.append(f"negative weight {self.negative_weight:g}")
+        if self.negative_weight:
+            words.append(f"negative weight {self.negative_weight}")
         return ", ".join([*words, self.rule] if self.rule else words)
 
     @property
@@ -285,10 +286,14 @@ def report(found: Found) -> str:
         )
 
     compared = select(False, True)
+    released = changes(
+        found,
+        lambda job: not job.held_out and job.loss in GRID.losses and not job.rule,
+    )
     sections = {
         "Comparison on the test classes": [
             summary_table(compared),
-            cell_table(found, compared),
+            cell_table(found, released),
         ],
         "Constants, on held-out training classes": [summary_table(select(True, True))],
         "Other base losses, on the test classes": [

@@ -31,7 +31,7 @@ from score_normalization import (
     PROMISED_FAR,
     promised_rates,
 )
-from trained_models import run_program, write_results
+from trained_models import BOTH_TERMS, run_program, write_results
 
 from keras_tcm import (
     AutoTCM,
@@ -55,10 +55,13 @@ SEEDS = (0, 1, 2)
 STEPS = 400
 RECIPE = PRESETS["embedded"].recipes[0]
 RESULTS = pathlib.Path("benchmarks/results/found_pictures.csv")
-# Whether a model is trained with TCM, and whether that has its positive term alone.
-TERMS = (False, False), (True, False), (True, True)
-# A strength that suits the positive term alone: see docs/auto_tcm.md.
-PULL_ONLY = {"strength": 0.25, "negative_weight": 0.0}
+# How else `AutoTCM` is tried than as it comes: with terms that are held fixed, and a
+# strength that suits them (see docs/auto_tcm.md).
+TERMS: dict[str, dict[str, Any]] = {
+    "": {},
+    "both terms": BOTH_TERMS,
+    "pull only": {"strength": 0.25, "negative_weight": 0.0},
+}
 # True accepts are told at these FARs.
 FARS = (0.1, 0.01, 0.001, 0.0001)
 
@@ -73,7 +76,7 @@ class Model:
         has_tcm: Whether it is trained with `AutoTCM`.
         is_augmented: Whether images are moved, turned and zoomed at random.
         loss: Name of the base loss.
-        has_pull_only: Whether `AutoTCM` has the positive term of TCM alone.
+        terms: How `AutoTCM` is tried, one of `TERMS`.
     """
 
     dataset: str
@@ -81,13 +84,13 @@ class Model:
     has_tcm: bool
     is_augmented: bool
     loss: str = LOSS
-    has_pull_only: bool = False
+    terms: str = ""
 
     @property
     def name(self) -> str:
         """Tells it from others."""
         words = [self.dataset, self.loss, f"seed{self.seed}"]
-        words += ["tcm"] * self.has_tcm + ["pull"] * self.has_pull_only
+        words += ["tcm"] * self.has_tcm + self.terms.split()[:1]
         words += ["augmented"] * self.is_augmented
         return "-".join(words)
 
@@ -105,13 +108,13 @@ class Model:
 def models() -> list[Model]:
     """What is trained."""
     return [
-        Model(dataset, seed, has_tcm, is_augmented, loss, has_pull_only)
+        Model(dataset, seed, terms is not None, is_augmented, loss, terms or "")
         for loss in (LOSS, UNIFIED)
         for is_augmented in (False, True)
         for seed in SEEDS
         for dataset in DATA_SETS
         # The rival is tried as its paper has it.
-        for has_tcm, has_pull_only in (TERMS if loss == LOSS else TERMS[:1])
+        for terms in ((None, *TERMS) if loss == LOSS else (None,))
     ]
 
 
@@ -171,11 +174,10 @@ def train(model: Model, folder: pathlib.Path) -> None:
     x, y = sets[model.dataset][0]
     x = _in_colour(x)
     loss = UnifiedThreshold() if model.loss == UNIFIED else BASE_LOSSES[LOSS]()
-    options = PULL_ONLY if model.has_pull_only else {}
     trained, _ = train_embedding_model(
         x,
         np.unique(y, return_inverse=True)[1],
-        AutoTCM(loss, **options) if model.has_tcm else loss,
+        AutoTCM(loss, **TERMS[model.terms]) if model.has_tcm else loss,
         STEPS,
         model.seed,
         RECIPE,
@@ -216,7 +218,7 @@ class Scores:
         """What was done about the threshold, in words."""
         if self.model.loss == UNIFIED:
             return "UniTSFace's loss"
-        name = "AutoTCM, pull only" if self.model.has_pull_only else "AutoTCM"
+        name = ", ".join(filter(None, ("AutoTCM", self.model.terms)))
         words = [name] * self.model.has_tcm
         words += [METHODS[self.method]] if self.method in METHODS else []
         return " + ".join(words) or "neither"

@@ -334,7 +334,8 @@ def model_embeddings(name: str) -> tuple[np.ndarray, np.ndarray]:
     (x, y), (x_test, y_test) = datasets.load(name)
     keras.utils.set_random_seed(0)
     model = models.embedding_model(models.backbone("resnet_small", x.shape[1:]), 64)
-    model.compile(keras.optimizers.Adam(1e-3), AutoTCM(losses.MultiSimilarity()))
+    loss = AutoTCM(losses.MultiSimilarity(), strength=0.7, negative_weight=1.0)
+    model.compile(keras.optimizers.Adam(1e-3), loss)
     sampler = data.ClassBalancedSampler(
         x, y, classes_per_batch=32, samples_per_class=4, steps_per_epoch=400, seed=0
     )

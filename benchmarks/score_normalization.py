@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 
 import harness
 import numpy as np
-from trained_models import run_program, write_results
+from trained_models import BOTH_TERMS, run_program, write_results
 
 from keras_tcm import (
     AutoTCM,
@@ -117,7 +117,7 @@ def train(model: Model, folder: pathlib.Path) -> None:
     trained, _ = train_embedding_model(
         x,
         np.unique(y, return_inverse=True)[1],
-        AutoTCM(loss) if model.has_tcm else loss,
+        AutoTCM(loss, **BOTH_TERMS) if model.has_tcm else loss,
         STEPS,
         model.seed,
         recipe,

@@ -11,6 +11,10 @@ from typing import Any
 from keras_tcm.files import write_text
 from keras_tcm.study.workers import worker_processes
 
+# Options of `AutoTCM` by which published models were trained: both terms of TCM, as its
+# paper weighs them.
+BOTH_TERMS = {"strength": 0.7, "negative_weight": 1.0}
+
 
 def write_results(
     path: pathlib.Path,

@@ -23,7 +23,7 @@ from typing import Any
 import harness
 import keras
 import numpy as np
-from trained_models import run_program, write_results
+from trained_models import BOTH_TERMS, run_program, write_results
 
 import keras_tcm
 from keras_tcm import AutoTCM, Evaluation, choose_threshold, evaluate_embeddings
@@ -125,7 +125,7 @@ def trained_towers(
         )
     trainer.compile(
         keras.optimizers.Adam(rate),
-        loss=AutoTCM(loss) if model.has_tcm else loss,
+        loss=AutoTCM(loss, **BOTH_TERMS) if model.has_tcm else loss,
         # On a CPU, XLA makes convolutions of TensorFlow several times slower.
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )

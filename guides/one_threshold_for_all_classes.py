@@ -104,7 +104,7 @@ def build_model():
 
 `MultiSimilarity` (Wang et al., 2019) is a usual loss of metric learning. `AutoTCM` adds
 TCM to any loss. Its two margins follow the similarities at which pairs of different
-classes lie in the batch, and its weight follows the gradient of the other loss, so
+classes lie in the batch, and its weights follow the gradient of the other loss, so
 there is nothing to tune.
 
 Such losses compare the samples of a batch with each other, so a batch must have several

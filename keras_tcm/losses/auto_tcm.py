@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_tcm.distribution import active_replicas
 from keras_tcm.losses.pairwise_loss import PairwiseLoss
-from keras_tcm.losses.tcm import TCM, hard_pairs
+from keras_tcm.losses.tcm import TCM, hard_negatives, hard_positives
 from keras_tcm.losses.weighted_sum import SummableLoss, WeightedSum
 from keras_tcm.ops.autodiff import gradients, upstream_gradient
 from keras_tcm.ops.integers import as_integer
@@ -18,6 +18,13 @@ from keras_tcm.validation import check_integer, check_number, check_range, tenso
 
 # Samples, evenly spaced among those at hand, whose pairs set the margins.
 _MAX_SAMPLES = 256
+
+# Alignment of the base loss with the positive term of TCM below which the weight falls,
+# and above which the negative term joins in, how fast, and how much at most.
+_FULL_FROM = 0.25
+_PUSH_FROM, _PUSH_SLOPE, _MAX_PUSH = 0.5, 6.0, 1.5
+# Where the base loss is on something else than embeddings, whose gradient is longer.
+_SHARE_ON_OTHERS = 2.8
 
 
 def sampled_pairs(embeddings: Any, labels: Any, weights: Any, relevance: Any) -> Pairs:
@@ -112,20 +119,43 @@ def margins_at(pairs: Pairs, far_range: tuple[float, float]) -> tuple[Any, Any]:
     )
 
 
+class _Positives(TCM):
+    """The positive term of TCM."""
+
+    def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
+        return hard_positives(pairs, self.positive_margin)
+
+    def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
+        sums, counts = terms
+        return self.average_counted(sums, counts, weights)
+
+
+class _Negatives(_Positives):
+    """The negative term of TCM."""
+
+    def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
+        return hard_negatives(pairs, self.negative_margin)
+
+
 class Balance(NamedTuple):
     """What `AutoTCM` makes of a batch.
 
     Attributes:
         value: Base loss plus weighted TCM, a scalar.
         slopes: Its gradient with respect to the predictions.
-        weight: The weight of TCM, a scalar.
+        weights: Those of the base loss, 1, and of TCM's positive and negative term.
+        negative_weight: The last over the one before it.
         ratio: Mean length of the rows of the base loss' gradient over that of TCM's.
+        alignment: Cosine similarity between the gradients of the base loss and of the
+            positive term of TCM.
     """
 
     value: Any
     slopes: Any
-    weight: Any
+    weights: tuple[Any, Any, Any]
+    negative_weight: Any
     ratio: Any
+    alignment: Any
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -144,34 +174,41 @@ class AutoTCM(SummableLoss):
       `far_range` of the negative pairs reach, of those among at most 256 samples at
       hand (of the global batch and the memory of `CrossBatchMemory`, evenly spaced);
     - the weight is `strength` times the mean length of the rows of the base loss'
-      gradient over that of TCM's, with respect to `y_pred` (of two towers, to the
-      directions of its vectors: lengths may carry a learned temperature). Below 1, the
-      base loss has the last word, however it is scaled, whatever its batch and network.
+      gradient over that of TCM's, with respect to the directions of the embeddings.
+      Below 1, the base loss has the last word, however it is scaled;
+    - TCM adds what the base loss lacks. The *alignment*, the cosine similarity between
+      the gradients of the base loss and of TCM's positive term, tells how much it pulls
+      positive pairs together by itself. Up to 0.5, TCM pulls and leaves it to the base
+      loss to push the others apart: `negative_weight` is 0. Above, it is
+      `6 * (alignment - 0.5)`, up to 1.5. Below 0.25 the base loss has more urgent
+      things to do: the weight falls in proportion, to 0 where they pull against each
+      other.
 
-    A batch without a hard pair gets the base loss alone. The rule has no state: it is
-    the same in the first step and the last, in training and validation, on one device
-    and on several. `keras_tcm.metrics.AutoTCMMonitor` shows what it does.
+    A batch without a hard positive pair gets the base loss alone. The rule has no
+    state: it is the same in the first step and the last, in training and validation, on
+    one device and on several. `keras_tcm.metrics.AutoTCMMonitor` shows what it does.
 
     Args:
         base: The loss that separates the classes: any `keras.losses.Loss` on
             embeddings and integer labels, or a sum of them. It keeps its reduction.
         strength: Length of TCM's gradient in that of the base loss, at least 0.
-            Defaults to 0.7, chosen on held-out training classes of drawn characters
-            (`benchmarks/auto_tcm.py`). At 2 and above, some trainings collapse.
+            Defaults to 0.25, chosen on held-out training classes of drawn characters
+            (`docs/auto_tcm.md`).
         far_range: Shares of the negative pairs that reach the positive and the
             negative margin, `0 <= low <= high <= 1`. Defaults to (0.01, 0.1), the
             range over which `OPIS` is taken.
         embedding_dim: For a base loss on something else than embeddings, such as
             `ArcFace` on cosines: the first `embedding_dim` columns of `y_pred` are the
-            embedding, for TCM, and the others are for the base loss. Defaults to
+            embedding, for TCM, and the others are for the base loss. How that
+            pulls is not known then: `negative_weight` is 1 as in the paper, and the
+            weight, for a gradient on something else, 2.8 times as high. Defaults to
             `None`: all columns are for both.
         relevance: What makes a pair of TCM positive; see `PairwiseLoss`. Defaults to
             that of the base loss, if it has one.
         block_size: Anchors in a block of similarities; see `PairwiseLoss`.
-        negative_weight: Factor of TCM's negative term, at least 0. Defaults to 1.0, as
-            in the paper. With 0.0 and a strength of 0.25, `MultiSimilarity` and
-            `SmoothAP` came out more consistent still; base losses that push little came
-            to harm, and `keras.losses.Circle` collapsed (`docs/auto_tcm.md`).
+        negative_weight: Factor of TCM's negative term, at least 0, to hold it fixed;
+            the weight then rests on no alignment. Defaults to `None`: set by the
+            alignment.
         name: Name of the loss. Defaults to `"auto_tcm"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
 
@@ -216,12 +253,12 @@ class AutoTCM(SummableLoss):
     def __init__(
         self,
         base: keras.losses.Loss,
-        strength: float = 0.7,
+        strength: float = 0.25,
         far_range: tuple[float, float] = (0.01, 0.1),
         embedding_dim: int | None = None,
         relevance: Any = None,
         block_size: int | None = None,
-        negative_weight: float = 1.0,
+        negative_weight: float | None = None,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
@@ -239,7 +276,9 @@ class AutoTCM(SummableLoss):
         self.base = base
         self.strength = check_number("strength", strength, 0)
         self.far_range = check_range("far_range", far_range, 0, 1)
-        self.negative_weight = check_number("negative_weight", negative_weight, 0)
+        if negative_weight is not None:
+            negative_weight = check_number("negative_weight", negative_weight, 0)
+        self.negative_weight = negative_weight
         if embedding_dim is not None:
             embedding_dim = check_integer("embedding_dim", embedding_dim, 1)
         self.embedding_dim = embedding_dim
@@ -265,9 +304,9 @@ class AutoTCM(SummableLoss):
             predictions = self._predictions(y_pred)
             _, _, terms = self._terms(y_true, predictions, sample_weight)
             if self.reduction == "none":
-                weight = self._balance(terms, ops.stop_gradient(predictions)).weight
-                base, tcm = terms(predictions)
-                return ops.cast(base + weight * tcm, self.dtype)
+                weights = self._balance(terms, ops.stop_gradient(predictions)).weights
+                rows = zip(weights, terms(predictions), strict=True)
+                return ops.cast(sum(weight * row for weight, row in rows), self.dtype)
 
             @ops.custom_gradient
             def total(x: Any) -> tuple[Any, Callable[..., Any]]:
@@ -296,23 +335,27 @@ class AutoTCM(SummableLoss):
 
         Returns:
             Scalars without gradient: `"positive_margin"` and `"negative_margin"`,
-            cosine similarities; `"tcm_weight"`; `"gradient_ratio"`, of the base loss'
-            gradient to that of TCM; `"hard_positives"` and `"hard_negatives"`, shares
-            of the pairs that set the margins.
+            cosine similarities; `"tcm_weight"` and `"negative_weight"`;
+            `"gradient_ratio"`, of the base loss' gradient to that of TCM;
+            `"gradient_alignment"`; `"hard_positives"` and `"hard_negatives"`, shares of
+            the pairs that set the margins.
         """
         predictions = ops.stop_gradient(self._predictions(y_pred))
         pairs, margins, terms = self._terms(y_true, predictions, sample_weight)
         balance = self._balance(terms, predictions)
-        _, num_positive, _, num_negative = map(ops.sum, hard_pairs(pairs, *margins))
+        _, num_positive = hard_positives(pairs, margins[0])
+        _, num_negative = hard_negatives(pairs, margins[1])
 
-        def share(number: Any, of: Any) -> Any:
-            return number / ops.maximum(ops.sum(of), 1.0)
+        def share(numbers: Any, of: Any) -> Any:
+            return ops.sum(numbers) / ops.maximum(ops.sum(of), 1.0)
 
         return {
             "positive_margin": margins[0],
             "negative_margin": margins[1],
-            "tcm_weight": balance.weight,
+            "tcm_weight": balance.weights[1],
+            "negative_weight": balance.negative_weight,
             "gradient_ratio": balance.ratio,
+            "gradient_alignment": balance.alignment,
             "hard_positives": share(num_positive, pairs.positive),
             "hard_negatives": share(num_negative, pairs.negative),
         }
@@ -331,54 +374,89 @@ class AutoTCM(SummableLoss):
     def _terms(
         self, y_true: Any, predictions: Any, sample_weight: Any
     ) -> tuple[Pairs, tuple[Any, Any], Callable[[Any], list[Any]]]:
-        """The pairs that set the margins, these, and values of base loss and TCM."""
+        """The pairs that set the margins, these, and the terms of the loss."""
         d = self.embedding_dim
-        tcm = TCM(negative_weight=self.negative_weight, **self._options)
-        tcm._advice = self._tcm_advice
-        batch = tcm.standardize(
+        of_tcm = _Positives(**self._options), _Negatives(**self._options)
+        batch = of_tcm[0].standardize(
             y_true, ops.stop_gradient(predictions[:, :d]), sample_weight
         )
         batch = l2_normalize(batch[1]), batch[0], batch[2]
-        found = tcm.gather_partners(*batch)[:3]
+        found = of_tcm[0].gather_partners(*batch)[:3]
         samples = batch if found[0] is None else found
-        pairs = sampled_pairs(*samples, tcm.relevance)
+        pairs = sampled_pairs(*samples, of_tcm[0].relevance)
         margins = margins_at(pairs, self.far_range)
-        tcm.positive_margin, tcm.negative_margin = margins
+        for term in of_tcm:
+            term.positive_margin, term.negative_margin = margins
+            term._advice = self._tcm_advice
         base = WeightedSum([self.base])
+        tcm = WeightedSum(of_tcm)
 
         def values(x: Any) -> list[Any]:
             if d is None:
                 # Together: pairwise terms share one matrix of similarities.
-                both = WeightedSum([base, tcm])
-                *parts, of_tcm = both.values(y_true, x, sample_weight)
+                all_terms = WeightedSum([base, tcm])
+                *parts, positive, negative = all_terms.values(y_true, x, sample_weight)
             else:
                 parts = base.values(y_true, x[:, d:], sample_weight)
-                of_tcm = tcm(y_true, x[:, :d], sample_weight)
+                positive, negative = tcm.values(y_true, x[:, :d], sample_weight)
             weighted = zip(base.weights, parts, strict=True)
             of_base = sum(weight * value for weight, value in weighted)
-            return [ops.cast(value, predictions.dtype) for value in (of_base, of_tcm)]
+            terms = of_base, positive, negative
+            return [ops.cast(value, predictions.dtype) for value in terms]
 
         return pairs, margins, values
 
     def _balance(self, terms: Callable[[Any], list[Any]], predictions: Any) -> Balance:
-        def values(x: Any) -> tuple[Any, ...]:
+        def means(x: Any) -> tuple[Any, ...]:
             return tuple(ops.mean(value) for value in terms(x))
 
-        (base, tcm), slopes = gradients(values, predictions)
-        lengths = ops.stack(
-            [_sum_of_lengths(_of_directions(x, predictions)) for x in slopes]
-        )
+        values, slopes = gradients(means, predictions)
+        base, positive, negative = map(self._to_directions(predictions), slopes)
         replicas = active_replicas(predictions) if self.gather else None
-        if replicas is not None:
-            lengths = replicas.sum(lengths)
-        has_tcm = lengths[1] > 0
-        ratio = ops.where(
-            has_tcm, lengths[0] / ops.where(has_tcm, lengths[1], 1.0), 0.0
+
+        def totals(*sums: Any) -> Any:
+            total = ops.stack(sums)
+            return total if replicas is None else replicas.sum(total)
+
+        if self.embedding_dim is None:
+            pairs = (base, positive), (base, base), (positive, positive)
+            found = totals(*(ops.sum(x * y) for x, y in pairs))
+            inner, *squares = ops.unstack(found, 3)
+            alignment = _ratio(inner, ops.sqrt(squares[0]) * ops.sqrt(squares[1]))
+            push = ops.clip(_PUSH_SLOPE * (alignment - _PUSH_FROM), 0.0, _MAX_PUSH)
+            share = ops.clip(alignment / _FULL_FROM, 0.0, 1.0)
+        else:
+            # On other columns: how it pulls the embeddings is not known.
+            alignment = ops.zeros_like(values[0])
+            push, share = ops.ones_like(alignment), _SHARE_ON_OTHERS
+        negative_weight = push
+        if self.negative_weight is not None:
+            negative_weight, share = self.negative_weight, 1.0
+        tcm = positive + negative_weight * negative
+        lengths = ops.unstack(totals(_sum_of_lengths(base), _sum_of_lengths(tcm)), 2)
+        ratio = _ratio(*lengths)
+        weight = self.strength * share * ratio
+        weights = 1.0, weight, weight * negative_weight
+        value, gradient = (
+            sum(weight * x for weight, x in zip(weights, each, strict=True))
+            for each in (values, slopes)
         )
-        weight = self.strength * ratio
-        return Balance(
-            base + weight * tcm, slopes[0] + weight * slopes[1], weight, ratio
-        )
+        return Balance(value, gradient, weights, negative_weight, ratio, alignment)
+
+    def _to_directions(self, predictions: Any) -> Callable[[Any], Any]:
+        """What makes a gradient of vectors that of their directions."""
+        d = self.embedding_dim
+        vectors = predictions[:, :d]
+        directions = l2_normalize(vectors)
+        lengths = ops.sum(directions * vectors, axis=-1, keepdims=True)
+
+        def project(slopes: Any) -> Any:
+            of_vectors = slopes[:, :d]
+            along = ops.sum(of_vectors * directions, axis=-1, keepdims=True)
+            found = lengths * (of_vectors - along * directions)
+            return found if d is None else ops.concatenate([found, slopes[:, d:]], 1)
+
+        return project
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
@@ -407,14 +485,10 @@ def _sum_of_lengths(slopes: Any) -> Any:
     return ops.sum(ops.sqrt(ops.sum(ops.square(slopes), axis=-1)))
 
 
-def _of_directions(slopes: Any, predictions: Any) -> Any:
-    """From the gradient of the vectors of two towers to that of their directions."""
-    if len(predictions.shape) == 2:
-        return slopes
-    directions = l2_normalize(predictions)
-    lengths = ops.sum(directions * predictions, axis=-1, keepdims=True)
-    along = ops.sum(slopes * directions, axis=-1, keepdims=True)
-    return lengths * (slopes - along * directions)
+def _ratio(numerator: Any, denominator: Any) -> Any:
+    """Their ratio, 0 where the denominator is."""
+    is_some = denominator > 0
+    return ops.where(is_some, numerator / ops.where(is_some, denominator, 1.0), 0.0)
 
 
 def _relevance_of(loss: keras.losses.Loss) -> Any:

@@ -11,37 +11,35 @@ from keras_tcm.ops.similarity import BEYOND
 from keras_tcm.validation import check_number
 
 
-def hard_pairs(
-    pairs: Pairs, positive_margin: Any, negative_margin: Any
-) -> tuple[Any, Any, Any, Any]:
-    """What the hard pairs of each anchor add up to.
+def hard_positives(pairs: Pairs, margin: Any) -> tuple[Any, Any]:
+    """What the hard positive pairs of each anchor add up to.
 
     Args:
         pairs: The pairs.
-        positive_margin: Positive pairs with a similarity up to it are hard. A number
-            or a scalar, like the other one.
-        negative_margin: Negative pairs with a similarity from it on are hard.
+        margin: Similarity up to which a positive pair is hard, a number or a scalar.
 
     Returns:
-        For the hard positive pairs, the sum of their distances to the margin and the
-        sum of their weights, and the same for the hard negative ones: tensors of shape
-        `(a,)`.
+        The sum of their distances to the margin and the sum of their weights, tensors
+        of shape `(a,)`.
     """
     similarities = pairs.similarities
     # Rounding can put a similarity just outside [-1, 1]; with a margin of -1 or 1
     # such a pair must still count as hard.
-    is_fixed = isinstance(positive_margin, float)
-    highest = BEYOND if is_fixed and positive_margin == 1 else positive_margin
-    lowest = -BEYOND if is_fixed and negative_margin == -1 else negative_margin
-    none = ops.zeros_like(similarities)
-    positive = ops.where(similarities <= highest, pairs.positive, none)
-    negative = ops.where(similarities >= lowest, pairs.negative, none)
-    return (
-        ops.sum(positive * (positive_margin - similarities), axis=1),
-        ops.sum(positive, axis=1),
-        ops.sum(negative * (similarities - negative_margin), axis=1),
-        ops.sum(negative, axis=1),
+    highest = BEYOND if isinstance(margin, float) and margin == 1 else margin
+    hard = ops.where(
+        similarities <= highest, pairs.positive, ops.zeros_like(similarities)
     )
+    return ops.sum(hard * (margin - similarities), axis=1), ops.sum(hard, axis=1)
+
+
+def hard_negatives(pairs: Pairs, margin: Any) -> tuple[Any, Any]:
+    """The same of the negative pairs, which are hard from the margin on."""
+    similarities = pairs.similarities
+    lowest = -BEYOND if isinstance(margin, float) and margin == -1 else margin
+    hard = ops.where(
+        similarities >= lowest, pairs.negative, ops.zeros_like(similarities)
+    )
+    return ops.sum(hard * (similarities - margin), axis=1), ops.sum(hard, axis=1)
 
 
 @keras.saving.register_keras_serializable(package="keras_tcm")
@@ -117,7 +115,10 @@ class TCM(PairwiseLoss):
 
     def anchor_terms(self, pairs: Pairs) -> tuple[Any, ...]:
         """Add up the hard pairs of each anchor."""
-        return hard_pairs(pairs, self.positive_margin, self.negative_margin)
+        return (
+            *hard_positives(pairs, self.positive_margin),
+            *hard_negatives(pairs, self.negative_margin),
+        )
 
     def combine(self, terms: tuple[Any, ...], weights: Any) -> Any:
         """Compute rows of shape `(batch,)` whose mean is the loss."""

@@ -11,7 +11,9 @@ NAMES = (
     "positive_margin",
     "negative_margin",
     "tcm_weight",
+    "negative_weight",
     "gradient_ratio",
+    "gradient_alignment",
     "hard_positives",
     "hard_negatives",
 )
@@ -21,11 +23,13 @@ NAMES = (
 class AutoTCMMonitor(keras.metrics.Metric):
     """Means over an epoch of what `AutoTCM` sets itself to.
 
-    Writes six numbers into the logs: `positive_margin` and `negative_margin`, cosine
-    similarities; `tcm_weight`; `gradient_ratio`, of the base loss' gradient to that of
-    TCM; `hard_positives` and `hard_negatives`, shares of the positive and the negative
-    pairs. `keras_tcm.visualization.plot_auto_tcm` draws them. A batch without a
-    negative pair, which has no margins, is left out.
+    Writes eight numbers into the logs: `positive_margin` and `negative_margin`, cosine
+    similarities; `tcm_weight` and, as a factor in it, `negative_weight`;
+    `gradient_ratio`, of the base loss' gradient to that of TCM, and
+    `gradient_alignment`, with that of TCM's positive term; `hard_positives` and
+    `hard_negatives`, shares of the positive and the negative pairs.
+    `keras_tcm.visualization.plot_auto_tcm` draws them. A batch without a negative pair,
+    which has no margins, is left out.
 
     Where `hard_positives` nears 0, the network knows its training samples by heart, and
     TCM has nothing left to pull together: augment the samples, or train for less long.

@@ -26,6 +26,11 @@ _PANELS = (
         ("tcm_weight", "weight", "chosen", "solid"),
         ("gradient_ratio", "base gradient / TCM gradient", "orange", "dashed"),
     ),
+    (
+        "Pull and push",
+        ("gradient_alignment", "alignment with the base", "blue", "solid"),
+        ("negative_weight", "weight of the negative term", "orange", "dashed"),
+    ),
 )
 
 
@@ -40,7 +45,7 @@ def plot_auto_tcm(history: Any) -> "matplotlib.figure.Figure":
             logs to one number an epoch.
 
     Returns:
-        The figure, with three panels over the epochs.
+        The figure, with four panels over the epochs.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -63,7 +68,7 @@ def plot_auto_tcm(history: Any) -> "matplotlib.figure.Figure":
             f"{', '.join(names)}. Received: {found!r:.200}"
         )
     plt = pyplot()
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(15, 3.4), layout="constrained")
     colors = palette()
     for ax, (title, *lines) in zip(axes, _PANELS, strict=True):
         for name, label, color, style in lines:

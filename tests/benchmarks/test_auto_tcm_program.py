@@ -51,7 +51,7 @@ def tables(text):
 
 def test_results_are_read_as_they_were_written(tmp_path):
     other = dataclasses.replace(
-        auto_tcm.auto(PLAIN, 0.5), held_out=True, noise=0.1, rule="gentle, at first"
+        auto_tcm.both(PLAIN, 0.5), held_out=True, noise=0.1, rule="gentle, at first"
     )
     found = {PLAIN: result(), TUNED: result(0.002), other: result(0.001)}
     auto_tcm_results.write(tmp_path / "new" / "results.csv", found)
@@ -80,14 +80,14 @@ def test_report_by_hand(tmp_path):
             }
             writer.writerow(row)
             changed = {"opis": 0.004 * ratio, "recall_at_1": 0.8 + points / 100}
-            constants = {"strength": 0.7, "far_low": 0.01, "far_high": 0.1}
+            constants = {"strength": 0.25, "far_low": 0.01, "far_high": 0.1}
             writer.writerow({**row, **changed, **constants, "arm": "auto"})
     found = tables(auto_tcm_results.report(auto_tcm_results.read(path)))
     _, summary, _, *cells = found["Comparison on the test classes"]
     # The seeds that both have: log ratios (log 1/2 + log 2) / 2 = 0 and -log 2, whose
     # mean is -0.3466 -+ 12.7062 * 0.3466; points 0.5 and 2, 1.25 -+ 12.7062 * 0.75.
     assert summary == [
-        *("strength 0.7", "2, 2", "-29.3% [-99.1%, +5680.4%]", "1"),
+        *("strength 0.25", "2, 2", "-29.3% [-99.1%, +5680.4%]", "1"),
         "+41.4% (codes, resnet_small, smooth_ap)",
         *("+1.25 [-8.28, +10.78]", "1", "-0.50 (codes, resnet_small, smooth_ap)"),
     ]
@@ -113,8 +113,8 @@ def test_tuned_arm_is_chosen_as_in_the_study():
             found[job] = result(
                 0.004 / (1 + job.weight), 0.7 if costs else 0.8, near=0.2, far=0.65
             )
-    # 16 without TCM; three weights of each; five seeds in four arms.
-    assert steps == [16, 48, 320]
+    # 16 without TCM; three weights of each; five seeds in five arms.
+    assert steps == [16, 48, 400]
     chosen = {
         (job.network, job.weight): (job.positive_margin, job.negative_margin)
         for job in found
@@ -142,12 +142,14 @@ def test_published_results_are_those_of_the_plans():
         for plan in (auto_tcm.comparison, auto_tcm.base_losses, auto_tcm.robustness)
         for job in plan(found)
     ]
-    pulling = [job for job in planned if job == auto_tcm.pulling(job.plain)]
-    # In other plans it has been tried in part.
-    assert {job.seed for job in pulling if job in found} == {0}
-    assert found.keys() >= {auto_tcm.pulling(job) for job in auto_tcm.grid([0])}
-    others = set(planned) - set(pulling)
-    assert {job.seed for job in others if job not in found} == {3, 4}
+    # Of these, one seed, and of other plans a part.
+    few = {
+        made(job.plain) for job in planned for made in (auto_tcm.auto, auto_tcm.pulling)
+    }
+    assert {job.seed for job in few if job in found} == {0}
+    for made in auto_tcm.auto, auto_tcm.pulling:
+        assert found.keys() >= {made(job) for job in auto_tcm.grid([0])}
+    assert {job.seed for job in set(planned) - few if job not in found} == {3, 4}
     assert sum(path.stat().st_size for path in PUBLISHED) < 250_000
 
 
@@ -165,7 +167,13 @@ def test_page_has_the_tables_of_the_published_results():
 
 
 @pytest.mark.parametrize(
-    "job", [auto_tcm.auto(PLAIN, 0.5, 0.02, 0.3, 0.25), TUNED, PLAIN]
+    "job",
+    [
+        auto_tcm.auto(PLAIN, 0.5, 0.02, 0.3),
+        auto_tcm.auto(PLAIN, 0.5, 0.02, 0.3, "0.25"),
+        TUNED,
+        PLAIN,
+    ],
 )
 def test_constants_are_those_of_the_loss(job):
     x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
@@ -176,8 +184,9 @@ def test_constants_are_those_of_the_loss(job):
         if isinstance(value, float)
     }
     base = keras_tcm.losses.SmoothAP()
+    options = {"negative_weight": 0.25} if job.negative_weight else {}
     expected = {
-        "auto": lambda: keras_tcm.AutoTCM(base, 0.5, (0.02, 0.3), negative_weight=0.25),
+        "auto": lambda: keras_tcm.AutoTCM(base, 0.5, (0.02, 0.3), **options),
         "tcm": lambda: base + 0.3 * keras_tcm.TCM(0.8, 0.4),
         "none": lambda: base,
     }[job.arm]()

@@ -20,8 +20,28 @@ WEIGHTS = np.array([1, 0, 2, 0.5, 1, 1, 0, 3, 1, 0.1, 1, 1], "float32")
 X = np.random.default_rng(0).normal(size=(12, 5)).astype("float32")
 
 
-def rule(x, y, w, base, strength=0.7, far_range=(0.01, 0.1), negative_weight=1.0):
-    """Value, gradient, margins and weight, from the definition."""
+def of_directions(slopes, x):
+    """The gradient with respect to the directions of the rows of `x`."""
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    unit = x / lengths
+    return lengths * (slopes - (slopes * unit).sum(axis=1, keepdims=True) * unit)
+
+
+def tcm_of(settings):
+    """TCM as `AutoTCM` set it."""
+    return losses.TCM(
+        settings["positive_margin"],
+        settings["negative_margin"],
+        negative_weight=settings["negative_weight"],
+    )
+
+
+def size(slopes):
+    return np.linalg.norm(slopes, axis=1).mean()
+
+
+def rule(x, y, w, base, strength=0.25, far_range=(0.01, 0.1), negative_weight=None):
+    """Value, gradient and settings, from the definition."""
     s, w1 = oracles.similarities(x), oracles.unit_weights(w, len(y))
     negatives = [
         s[i, j]
@@ -31,35 +51,84 @@ def rule(x, y, w, base, strength=0.7, far_range=(0.01, 0.1), negative_weight=1.0
     ]
     high, low = np.quantile(negatives, [1 - far_range[0], 1 - far_range[1]])
     margins = {"positive_margin": high, "negative_margin": low}
-    tcm, tcm_slopes = oracles.tcm_value_and_gradient(
-        x, y, w, **margins, negative_weight=negative_weight
-    )
     slopes = oracles.finite_differences(lambda x: base(x, y, w), x)
 
-    def size(slopes):
-        return np.linalg.norm(slopes, axis=1).mean()
+    def of_tcm(negative_weight):
+        value, slopes = oracles.tcm_value_and_gradient(
+            x, y, w, **margins, negative_weight=negative_weight
+        )
+        return value, slopes, of_directions(slopes, x)
 
-    weight = strength * size(slopes) / size(tcm_slopes)
-    value = base(x, y, w) + weight * tcm
-    return value, slopes + weight * tcm_slopes, margins, weight
+    of_base, pull = of_directions(slopes, x), of_tcm(0.0)[2]
+    alignment = (of_base * pull).sum() / np.sqrt((of_base**2).sum() * (pull**2).sum())
+    share = 1.0
+    if negative_weight is None:
+        negative_weight = min(max(6 * (alignment - 0.5), 0.0), 1.5)
+        share = min(max(4 * alignment, 0.0), 1.0)
+    tcm, tcm_slopes, tcm_of_directions = of_tcm(negative_weight)
+    ratio = size(of_base) / size(tcm_of_directions)
+    weight = strength * share * ratio
+    settings = {
+        **margins,
+        "tcm_weight": weight,
+        "negative_weight": negative_weight,
+        "gradient_ratio": ratio,
+        "gradient_alignment": alignment,
+    }
+    return base(x, y, w) + weight * tcm, slopes + weight * tcm_slopes, settings
+
+
+def push(x, y, w):
+    return oracles.tcm(x, y, w, negative_margin=-0.99, positive_weight=0.0)
+
+
+def smooth_ap(temperature):
+    return lambda x, y, w: oracles.smooth_ap(x, y, w, temperature)
+
+
+# Base loss, its definition, the seed of samples on which it is an example, and of what:
+# what TCM adds rests on how far the base pulls positive pairs together by itself.
+BASES = {
+    "pulls most": (
+        *(losses.SmoothAP(0.1), smooth_ap(0.1), 0),
+        lambda alignment, negative_weight: negative_weight == 1.5,
+    ),
+    "pulls and pushes": (
+        *(losses.MultiSimilarity(), oracles.multi_similarity, 0),
+        lambda alignment, negative_weight: 0 < negative_weight < 1.5,
+    ),
+    "pulls": (
+        *(losses.SmoothAP(0.1), smooth_ap(0.1), 2),
+        lambda alignment, negative_weight: 0.25 < alignment < 0.5,
+    ),
+    "pulls little": (
+        *(losses.SmoothAP(), smooth_ap(0.01), 1),
+        lambda alignment, negative_weight: 0 < alignment < 0.25,
+    ),
+    "pushes": (
+        *(losses.TCM(0.9, -0.99, positive_weight=0.0), push, 2),
+        lambda alignment, negative_weight: alignment < 0,
+    ),
+}
 
 
 class TestRule:
     @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weights"])
-    @pytest.mark.parametrize("seed", range(3))
-    def test_value_and_gradient(self, value_and_grad, seed, weights):
+    @pytest.mark.parametrize("name", BASES)
+    def test_value_and_gradient(self, value_and_grad, name, weights):
+        loss, base, seed, is_there = BASES[name]
         x = np.random.default_rng(seed).normal(size=(12, 5)).astype("float32")
-        loss = AutoTCM(losses.MultiSimilarity())
+        loss = AutoTCM(loss)
+        expected, slopes, settings = rule(x, LABELS, weights, base)
         value, gradient = value_and_grad(loss, LABELS, x, weights)
-        expected, slopes, margins, weight = rule(
-            x, LABELS, weights, oracles.multi_similarity
-        )
         assert value == pytest.approx(expected, rel=1e-5)
         np.testing.assert_allclose(gradient, slopes, rtol=2e-4, atol=1e-5)
         found = loss.settings(LABELS, x, weights)
-        assert float(found["tcm_weight"]) == pytest.approx(weight, rel=1e-5)
-        for name, margin in margins.items():
-            assert float(found[name]) == pytest.approx(margin, abs=1e-6)
+        for name, setting in settings.items():
+            assert float(found[name]) == pytest.approx(setting, rel=1e-4, abs=1e-6)
+        assert weights is not None or is_there(
+            settings["gradient_alignment"], settings["negative_weight"]
+        )
 
     @pytest.mark.parametrize("negative_weight", [0.0, 1.5])
     def test_options(self, value_and_grad, negative_weight):
@@ -74,9 +143,25 @@ class TestRule:
             return oracles.smooth_ap(x, y, w, temperature=0.1)
 
         value, gradient = value_and_grad(loss, LABELS, X)
-        expected, slopes, _, _ = rule(
+        expected, slopes, _ = rule(
             X, LABELS, None, base, 0.2, (0.1, 0.5), negative_weight
         )
+        assert value == pytest.approx(expected, rel=1e-5)
+        np.testing.assert_allclose(gradient, slopes, rtol=2e-4, atol=1e-5)
+
+    def test_the_lengths_of_embeddings_are_left_to_the_base(self, value_and_grad):
+        """A base that changes directions, and lengths, which TCM does not see."""
+        towards = -np.arange(5, dtype="float32")
+
+        class Towards(keras.losses.Loss):
+            def call(self, y_true, y_pred):
+                return keras.ops.matmul(y_pred, towards)
+
+        value, gradient = value_and_grad(AutoTCM(Towards()), LABELS, X)
+        expected, slopes, settings = rule(
+            X, LABELS, None, lambda x, y, w: (x @ towards).mean()
+        )
+        assert settings["tcm_weight"] > 0
         assert value == pytest.approx(expected, rel=1e-5)
         np.testing.assert_allclose(gradient, slopes, rtol=2e-4, atol=1e-5)
 
@@ -84,9 +169,7 @@ class TestRule:
         base = keras.losses.Circle(gamma=8)
         loss = AutoTCM(base)
         found = {k: float(v) for k, v in loss.settings(LABELS, X).items()}
-        fixed = base + found["tcm_weight"] * losses.TCM(
-            found["positive_margin"], found["negative_margin"]
-        )
+        fixed = base + found["tcm_weight"] * tcm_of(found)
         value, gradient = value_and_grad(loss, LABELS, X)
         expected, slopes = value_and_grad(fixed, LABELS, X)
         assert value == pytest.approx(expected, rel=1e-5)
@@ -119,9 +202,12 @@ class TestRule:
     def test_length_of_the_gradients(self, seed, strength):
         x = np.random.default_rng(seed).normal(size=(12, 5)).astype("float32")
         found = AutoTCM(losses.MultiSimilarity(), strength).settings(LABELS, x)
+        alignment = float(found["gradient_alignment"])
         assert float(found["tcm_weight"]) == pytest.approx(
-            strength * float(found["gradient_ratio"]), rel=1e-5
+            strength * min(max(4 * alignment, 0), 1) * float(found["gradient_ratio"]),
+            rel=1e-5,
         )
+        assert -1 <= alignment <= 1
         assert -1 <= float(found["negative_margin"]) <= float(found["positive_margin"])
         assert float(found["positive_margin"]) <= 1 + 1e-6
 
@@ -138,9 +224,9 @@ class TestRule:
         x = rng.normal(size=(200, 8))[y] + rng.normal(size=(600, 8))
         found = AutoTCM(losses.MultiSimilarity()).settings(y, x.astype("float32"))
         some = np.arange(256) * 600 // 256
-        _, _, margins, _ = rule(x[some], y[some], None, lambda x, y, w: x.sum())
-        for name, margin in margins.items():
-            assert float(found[name]) == pytest.approx(margin, abs=1e-6)
+        *_, expected = rule(x[some], y[some], None, lambda x, y, w: x.sum())
+        for name in "positive_margin", "negative_margin":
+            assert float(found[name]) == pytest.approx(expected[name], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -253,9 +339,9 @@ class TestForms:
             name: float(keras.ops.convert_to_numpy(value))
             for name, value in loss.settings(labels, x).items()
         }
-        tcm = losses.TCM(settings["positive_margin"], settings["negative_margin"])
         fixed = value_and_grad(
-            losses.MultiSimilarity() + settings["tcm_weight"] * tcm, labels, x
+            losses.MultiSimilarity() + settings["tcm_weight"] * tcm_of(settings),
+            *(labels, x),
         )
         assert compiled[0] == pytest.approx(fixed[0], rel=1e-4)
         np.testing.assert_allclose(
@@ -320,15 +406,12 @@ class TestCosines:
             losses.ArcFace(scale=8), LABELS, joined[:, 4:]
         )
         found = {k: float(v) for k, v in loss.settings(LABELS, joined).items()}
-        tcm = losses.TCM(found["positive_margin"], found["negative_margin"])
-        tcm, tcm_slopes = value_and_grad(tcm, LABELS, joined[:, :4])
+        tcm, tcm_slopes = value_and_grad(tcm_of(found), LABELS, joined[:, :4])
         weight = found["tcm_weight"]
-        assert weight == pytest.approx(
-            0.7
-            * np.linalg.norm(base_slopes, axis=1).mean()
-            / np.linalg.norm(tcm_slopes, axis=1).mean(),
-            rel=1e-4,
-        )
+        # Nothing tells how the base pulls the embeddings.
+        assert (found["gradient_alignment"], found["negative_weight"]) == (0.0, 1.0)
+        ratio = size(base_slopes) / size(of_directions(tcm_slopes, joined[:, :4]))
+        assert weight == pytest.approx(0.7 * ratio, rel=1e-4)
         assert value == pytest.approx(base + weight * tcm, rel=1e-5)
         np.testing.assert_allclose(gradient[:, 4:], base_slopes, atol=1e-5)
         np.testing.assert_allclose(gradient[:, :4], weight * tcm_slopes, atol=1e-4)

@@ -318,23 +318,33 @@ class TestLearnedScale:
 
 
 class TestAutoTCM:
-    def rule(self, x, w, base, strength=0.7):
-        """Value, margins and weight, from the definition."""
+    def rule(self, x, w, base, strength=0.25):
+        """Value, margins and weights, from the definition."""
         s = oracles.similarities(x[:, 0], x[:, 1])
         kept = [i for i in range(len(x)) if w[i] > 0]
         negatives = [s[i, j] for i in kept for j in kept if LABELS[i] != LABELS[j]]
         high, low = np.quantile(negatives, [0.99, 0.9])
         regulariser = of_both_sides(tcm)
 
-        def of_tcm(x):
-            return regulariser(x, LABELS, w, positive_margin=high, negative_margin=low)
+        def of_tcm(x, negative_weight):
+            margins = {"positive_margin": high, "negative_margin": low}
+            return regulariser(x, LABELS, w, **margins, negative_weight=negative_weight)
 
-        def size(function):
-            slopes = oracles.finite_differences(function, x)
+        def slopes_of_tcm(negative_weight):
+            return oracles.finite_differences(lambda x: of_tcm(x, negative_weight), x)
+
+        def size(slopes):
             return np.linalg.norm(slopes, axis=-1).mean()
 
-        weight = strength * size(lambda x: base(x, LABELS, w)) / size(of_tcm)
-        return base(x, LABELS, w) + weight * of_tcm(x), (high, low), weight
+        slopes = oracles.finite_differences(lambda x: base(x, LABELS, w), x)
+        pull = slopes_of_tcm(0.0)
+        alignment = (slopes * pull).sum()
+        alignment /= np.linalg.norm(slopes) * np.linalg.norm(pull)
+        negative_weight = min(max(6 * (alignment - 0.5), 0.0), 1.5)
+        weight = strength * min(max(4 * alignment, 0.0), 1.0)
+        weight *= size(slopes) / size(slopes_of_tcm(negative_weight))
+        value = base(x, LABELS, w) + weight * of_tcm(x, negative_weight)
+        return value, (high, low), (weight, negative_weight)
 
     @pytest.mark.parametrize("name", ["multi-similarity", "info-nce-warm", "sig-lip"])
     def test_rule(self, name):
@@ -342,11 +352,12 @@ class TestAutoTCM:
         # On unit vectors, the gradient of directions is that of the vectors.
         x = keras.ops.convert_to_numpy(keras_tcm.ops.l2_normalize(towers()))
         auto = keras_tcm.AutoTCM(loss(**options))
-        expected, margins, weight = self.rule(
+        expected, margins, weights = self.rule(
             x, WEIGHTS, lambda x, y, w: base(x, y, w, **options)
         )
         found = auto.settings(LABELS, x, WEIGHTS)
-        assert float(found["tcm_weight"]) == pytest.approx(weight, rel=1e-4)
+        assert float(found["tcm_weight"]) == pytest.approx(weights[0], rel=1e-4)
+        assert float(found["negative_weight"]) == pytest.approx(weights[1], rel=1e-3)
         assert float(found["positive_margin"]) == pytest.approx(margins[0], abs=1e-6)
         assert float(found["negative_margin"]) == pytest.approx(margins[1], abs=1e-6)
         assert float(auto(LABELS, x, WEIGHTS)) == pytest.approx(expected, rel=1e-4)

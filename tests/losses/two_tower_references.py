@@ -26,7 +26,14 @@ def of_both_sides(one_side):
 
 
 def tcm(
-    x, y, w=None, positive_margin=0.9, negative_margin=0.5, reduction=None, gallery=None
+    x,
+    y,
+    w=None,
+    positive_margin=0.9,
+    negative_margin=0.5,
+    negative_weight=1.0,
+    reduction=None,
+    gallery=None,
 ):
     y = flat_labels(y)
     w = unit_weights(w, len(y))
@@ -39,7 +46,8 @@ def tcm(
             if error >= 0:
                 sums[same] += w[i] * w[j] * error
                 weights[same] += w[i] * w[j]
-    mean = sum(sums[same] / weights[same] for same in sums if weights[same] > 0)
+    factors = {True: 1.0, False: negative_weight}
+    mean = sum(factors[x] * sums[x] / weights[x] for x in sums if weights[x] > 0)
     return loss_references.scale_mean(mean, len(y), reduction)
 
 
