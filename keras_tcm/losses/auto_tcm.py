@@ -207,8 +207,8 @@ class AutoTCM(SummableLoss):
             that of the base loss, if it has one.
         block_size: Anchors in a block of similarities; see `PairwiseLoss`.
         negative_weight: Factor of TCM's negative term, at least 0, to hold it fixed;
-            the weight then rests on no alignment. Defaults to `None`: set by the
-            alignment.
+            the weight then rests on no alignment. Trainings with SGD did better with
+            1.0 and a strength of 0.7. Defaults to `None`: set by the alignment.
         name: Name of the loss. Defaults to `"auto_tcm"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
 
