@@ -276,24 +276,22 @@ def cell_table(found: Found, tables: Mapping[str, Changes]) -> str:
 def report(found: Found) -> str:
     """Tables of all that was found, in Markdown."""
 
-    def select(is_held_out: bool, is_of_the_study: bool) -> dict[str, Changes]:
+    def select(
+        is_held_out: bool, is_of_the_study: bool, has_rules: bool = True
+    ) -> dict[str, Changes]:
         return changes(
             found,
             lambda job: (
                 job.held_out == is_held_out
                 and (job.loss in GRID.losses) == is_of_the_study
+                and (has_rules or not job.rule)
             ),
         )
 
-    compared = select(False, True)
-    released = changes(
-        found,
-        lambda job: not job.held_out and job.loss in GRID.losses and not job.rule,
-    )
     sections = {
         "Comparison on the test classes": [
-            summary_table(compared),
-            cell_table(found, released),
+            summary_table(select(False, True)),
+            cell_table(found, select(False, True, has_rules=False)),
         ],
         "Constants, on held-out training classes": [summary_table(select(True, True))],
         "Other base losses, on the test classes": [

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy import stats
+from trained_models import BOTH_TERMS
 
 from keras_tcm import datasets
 from keras_tcm.evaluation import (
@@ -334,7 +335,7 @@ def model_embeddings(name: str) -> tuple[np.ndarray, np.ndarray]:
     (x, y), (x_test, y_test) = datasets.load(name)
     keras.utils.set_random_seed(0)
     model = models.embedding_model(models.backbone("resnet_small", x.shape[1:]), 64)
-    loss = AutoTCM(losses.MultiSimilarity(), strength=0.7, negative_weight=1.0)
+    loss = AutoTCM(losses.MultiSimilarity(), **BOTH_TERMS)
     model.compile(keras.optimizers.Adam(1e-3), loss)
     sampler = data.ClassBalancedSampler(
         x, y, classes_per_batch=32, samples_per_class=4, steps_per_epoch=400, seed=0

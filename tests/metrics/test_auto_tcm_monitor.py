@@ -16,21 +16,23 @@ X = (
 BATCHES = [slice(0, 12), slice(12, 24)]
 
 
-def loss():
-    return AutoTCM(losses.MultiSimilarity())
+def loss(**options):
+    return AutoTCM(losses.MultiSimilarity(), **options)
 
 
-def means(x):
-    found = [loss().settings(Y[batch], x[batch]) for batch in BATCHES]
+def means(x, **options):
+    found = [loss(**options).settings(Y[batch], x[batch]) for batch in BATCHES]
     return {name: np.mean([float(each[name]) for each in found]) for name in NAMES}
 
 
-def test_means_over_batches():
-    monitor = AutoTCMMonitor(loss())
+@pytest.mark.parametrize("options", [{}, {"negative_weight": 0.5}], ids=["", "fixed"])
+def test_means_over_batches(options):
+    monitor = AutoTCMMonitor(loss(**options))
     for batch in BATCHES:
         monitor.update_state(Y[batch], X[batch])
     result = {name: float(value) for name, value in monitor.result().items()}
-    assert result == pytest.approx(means(X), rel=1e-5)
+    assert result == pytest.approx(means(X, **options), rel=1e-5)
+    assert not options or result["negative_weight"] == 0.5
     monitor.reset_state()
     assert {float(value) for value in monitor.result().values()} == {0.0}
 
