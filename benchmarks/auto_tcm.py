@@ -67,7 +67,7 @@ Plan = Callable[[Found], list[Job]]
 
 def auto(
     job: Job,
-    strength: float = 0.25,
+    strength: float = 0.5,
     far_low: float = 0.01,
     far_high: float = 0.1,
     negative_weight: str = "",
@@ -116,7 +116,7 @@ def constants(_: Found) -> list[Job]:
         for job in grid(range(3), held_out=True, steps=400)
         for made in (
             job,
-            *(auto(job, strength) for strength in (0.25, 0.35)),
+            *(auto(job, strength) for strength in (0.35, 0.5)),
             *(pulling(job, strength) for strength in (0.25, 0.35, 0.7)),
             *(auto(job, s, negative_weight="0.3") for s in (0.5, 0.7, 1.0)),
             *(both(job, strength) for strength in (0.25, 0.5, 0.7, 1.0, 2.0, 4.0)),

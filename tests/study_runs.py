@@ -8,7 +8,7 @@ import numpy as np
 from keras_tcm import evaluate_embeddings
 
 TCM = {"positive_margin": 0.7, "negative_margin": 0.4, "weight": 0.3}
-AUTO = {"strength": 0.25}
+AUTO = {"strength": 0.5}
 
 
 @functools.cache

@@ -20,11 +20,9 @@ from keras_tcm.validation import check_integer, check_number, check_range, tenso
 _MAX_SAMPLES = 256
 
 # Alignment of the base loss with the positive term of TCM below which the weight falls,
-# and above which the negative term joins in, how fast, and how much at most.
+# and above which the negative term joins in, how fast, and how much of it at most.
 _FULL_FROM = 0.25
 _PUSH_FROM, _PUSH_SLOPE, _MAX_PUSH = 0.5, 6.0, 1.5
-# Where the base loss is on something else than embeddings, whose gradient is longer.
-_SHARE_ON_OTHERS = 2.8
 
 
 def sampled_pairs(embeddings: Any, labels: Any, weights: Any, relevance: Any) -> Pairs:
@@ -176,39 +174,41 @@ class AutoTCM(SummableLoss):
     - the weight is `strength` times the mean length of the rows of the base loss'
       gradient over that of TCM's, with respect to the directions of the embeddings.
       Below 1, the base loss has the last word, however it is scaled;
-    - TCM adds what the base loss lacks. The *alignment*, the cosine similarity between
-      the gradients of the base loss and of TCM's positive term, tells how much it pulls
-      positive pairs together by itself. Up to 0.5, TCM pulls and leaves it to the base
-      loss to push the others apart: `negative_weight` is 0. Above, it is
-      `6 * (alignment - 0.5)`, up to 1.5. Below 0.25 the base loss has more urgent
-      things to do: the weight falls in proportion, to 0 where they pull against each
-      other.
+    - `negative_weight` is the larger of two numbers, from 0 to 1.5. The first keeps TCM
+      neutral: to pull positive pairs together draws hard negative pairs nearer as well,
+      and so much of the negative term joins in that, to first order, they stay where
+      the base loss puts them. (The gradient of TCM is then at a right angle to that of
+      its negative term.)
+    - The second is `6 * (alignment - 0.5)`, where the *alignment* is the cosine
+      similarity between the gradients of the base loss and of TCM's positive term. It
+      tells how much the base loss pulls positive pairs together by itself: where it
+      does, TCM adds what it lacks, and pushes. Below 0.25 the base loss has more urgent
+      things to do, and the weight falls in proportion, to 0.
 
-    A batch without a hard positive pair gets the base loss alone. The rule has no
-    state: it is the same in the first step and the last, in training and validation, on
-    one device and on several. `keras_tcm.metrics.AutoTCMMonitor` shows what it does.
+    A batch without a hard positive pair gets the base loss alone, unless
+    `negative_weight` is held fixed. The rule has no state: it is the same in the first
+    step and the last, in training and validation, on one device and on several.
+    `keras_tcm.metrics.AutoTCMMonitor` shows what it does.
 
     Args:
         base: The loss that separates the classes: any `keras.losses.Loss` on
             embeddings and integer labels, or a sum of them. It keeps its reduction.
         strength: Length of TCM's gradient in that of the base loss, at least 0.
-            Defaults to 0.25, chosen on held-out training classes of drawn characters
+            Defaults to 0.5, chosen on held-out training classes of drawn characters
             (`docs/auto_tcm.md`).
         far_range: Shares of the negative pairs that reach the positive and the
             negative margin, `0 <= low <= high <= 1`. Defaults to (0.01, 0.1), the
             range over which `OPIS` is taken.
         embedding_dim: For a base loss on something else than embeddings, such as
             `ArcFace` on cosines: the first `embedding_dim` columns of `y_pred` are the
-            embedding, for TCM, and the others are for the base loss. How that
-            pulls is not known then: `negative_weight` is 1 as in the paper, and the
-            weight, for a gradient on something else, 2.8 times as high. Defaults to
-            `None`: all columns are for both.
+            embedding, for TCM, and the others are for the base loss. How that pulls and
+            pushes embeddings is not known, so `negative_weight` is 1.5, and the weight
+            rests on no alignment. Defaults to `None`: all columns are for both.
         relevance: What makes a pair of TCM positive; see `PairwiseLoss`. Defaults to
             that of the base loss, if it has one.
         block_size: Anchors in a block of similarities; see `PairwiseLoss`.
         negative_weight: Factor of TCM's negative term, at least 0, to hold it fixed;
-            the weight then rests on no alignment. Trainings with SGD did better with
-            1.0 and a strength of 0.7. Defaults to `None`: set by the alignment.
+            the weight then rests on no alignment. Defaults to `None`: it sets itself.
         name: Name of the loss. Defaults to `"auto_tcm"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
 
@@ -245,7 +245,9 @@ class AutoTCM(SummableLoss):
         - [Zhang et al., ICLR 2024](https://arxiv.org/abs/2307.04047), for TCM; the rule
           for its margins and weight is this package's own.
         - [Chen et al., ICML 2018](https://arxiv.org/abs/1711.02257), who balance the
-          gradients of several tasks.
+          gradients of several tasks, and
+          [Yu et al., NeurIPS 2020](https://arxiv.org/abs/2001.06782), who take out of
+          one what works against another.
     """
 
     has_pairs = True
@@ -253,7 +255,7 @@ class AutoTCM(SummableLoss):
     def __init__(
         self,
         base: keras.losses.Loss,
-        strength: float = 0.25,
+        strength: float = 0.5,
         far_range: tuple[float, float] = (0.01, 0.1),
         embedding_dim: int | None = None,
         relevance: Any = None,
@@ -414,27 +416,29 @@ class AutoTCM(SummableLoss):
         base, positive, negative = map(self._to_directions(predictions), slopes)
         replicas = active_replicas(predictions) if self.gather else None
 
-        def totals(*sums: Any) -> Any:
+        def totals(sums: list[Any]) -> Any:
             total = ops.stack(sums)
-            return total if replicas is None else replicas.sum(total)
+            total = total if replicas is None else replicas.sum(total)
+            return ops.unstack(total, len(sums))
 
-        if self.embedding_dim is None:
-            pairs = (base, positive), (base, base), (positive, positive)
-            found = totals(*(ops.sum(x * y) for x, y in pairs))
-            inner, *squares = ops.unstack(found, 3)
-            alignment = _ratio(inner, ops.sqrt(squares[0]) * ops.sqrt(squares[1]))
-            push = ops.clip(_PUSH_SLOPE * (alignment - _PUSH_FROM), 0.0, _MAX_PUSH)
+        products = (
+            *((base, base), (base, positive)),
+            *((positive, positive), (positive, negative), (negative, negative)),
+        )
+        bb, bp, pp, pn, nn = totals([ops.sum(x * y) for x, y in products])
+        # No alignment where the base loss is on other columns.
+        alignment = _ratio(bp, ops.sqrt(bb) * ops.sqrt(pp))
+        negative_weight, share = self.negative_weight, 1.0
+        if negative_weight is None and self.embedding_dim is not None:
+            # How it pulls and pushes the embeddings is not known then.
+            negative_weight = _MAX_PUSH
+        elif negative_weight is None:
+            neutral = _ratio(-pn, nn)
+            push = ops.maximum(neutral, _PUSH_SLOPE * (alignment - _PUSH_FROM))
+            negative_weight = ops.clip(push, 0.0, _MAX_PUSH)
             share = ops.clip(alignment / _FULL_FROM, 0.0, 1.0)
-        else:
-            # On other columns: how it pulls the embeddings is not known.
-            alignment = ops.zeros_like(values[0])
-            push, share = ops.ones_like(alignment), _SHARE_ON_OTHERS
-        negative_weight = push
-        if self.negative_weight is not None:
-            negative_weight, share = self.negative_weight, 1.0
         tcm = positive + negative_weight * negative
-        lengths = ops.unstack(totals(_sum_of_lengths(base), _sum_of_lengths(tcm)), 2)
-        ratio = _ratio(*lengths)
+        ratio = _ratio(*totals([_sum_of_lengths(base), _sum_of_lengths(tcm)]))
         weight = self.strength * share * ratio
         weights = 1.0, weight, weight * negative_weight
         value, gradient = (

@@ -61,7 +61,7 @@ class AutoTCMSetting:
 
     arm = "AutoTCM"
 
-    strength: float = 0.25
+    strength: float = 0.5
 
     def __str__(self) -> str:
         return f"AutoTCM(strength={self.strength:g})"

@@ -40,7 +40,7 @@ def size(slopes):
     return np.linalg.norm(slopes, axis=1).mean()
 
 
-def rule(x, y, w, base, strength=0.25, far_range=(0.01, 0.1), negative_weight=None):
+def rule(x, y, w, base, strength=0.5, far_range=(0.01, 0.1), negative_weight=None):
     """Value, gradient and settings, from the definition."""
     s, w1 = oracles.similarities(x), oracles.unit_weights(w, len(y))
     negatives = [
@@ -53,19 +53,19 @@ def rule(x, y, w, base, strength=0.25, far_range=(0.01, 0.1), negative_weight=No
     margins = {"positive_margin": high, "negative_margin": low}
     slopes = oracles.finite_differences(lambda x: base(x, y, w), x)
 
-    def of_tcm(negative_weight):
-        value, slopes = oracles.tcm_value_and_gradient(
-            x, y, w, **margins, negative_weight=negative_weight
-        )
+    def of_tcm(**options):
+        value, slopes = oracles.tcm_value_and_gradient(x, y, w, **margins, **options)
         return value, slopes, of_directions(slopes, x)
 
-    of_base, pull = of_directions(slopes, x), of_tcm(0.0)[2]
+    of_base = of_directions(slopes, x)
+    pull, push = of_tcm(negative_weight=0.0)[2], of_tcm(positive_weight=0.0)[2]
     alignment = (of_base * pull).sum() / np.sqrt((of_base**2).sum() * (pull**2).sum())
     share = 1.0
     if negative_weight is None:
-        negative_weight = min(max(6 * (alignment - 0.5), 0.0), 1.5)
         share = min(max(4 * alignment, 0.0), 1.0)
-    tcm, tcm_slopes, tcm_of_directions = of_tcm(negative_weight)
+        neutral = -(pull * push).sum() / (push**2).sum()
+        negative_weight = min(max(neutral, 6 * (alignment - 0.5), 0.0), 1.5)
+    tcm, tcm_slopes, tcm_of_directions = of_tcm(negative_weight=negative_weight)
     ratio = size(of_base) / size(tcm_of_directions)
     weight = strength * share * ratio
     settings = {
@@ -76,6 +76,18 @@ def rule(x, y, w, base, strength=0.25, far_range=(0.01, 0.1), negative_weight=No
         "gradient_alignment": alignment,
     }
     return base(x, y, w) + weight * tcm, slopes + weight * tcm_slopes, settings
+
+
+def neutral_weight(found, x):
+    """The least negative weight with which TCM draws no hard negative pair nearer."""
+    margins = {k: float(found[k]) for k in ("positive_margin", "negative_margin")}
+    pull, push = (
+        of_directions(
+            oracles.tcm_value_and_gradient(x, LABELS, **margins, **without)[1], x
+        )
+        for without in ({"negative_weight": 0.0}, {"positive_weight": 0.0})
+    )
+    return max(-(pull * push).sum() / (push**2).sum(), 0.0)
 
 
 def push(x, y, w):
@@ -97,13 +109,17 @@ BASES = {
         *(losses.MultiSimilarity(), oracles.multi_similarity, 0),
         lambda alignment, negative_weight: 0 < negative_weight < 1.5,
     ),
-    "pulls": (
+    "pulls, which would draw negative pairs nearer": (
         *(losses.SmoothAP(0.1), smooth_ap(0.1), 2),
-        lambda alignment, negative_weight: 0.25 < alignment < 0.5,
+        lambda alignment, negative_weight: (
+            0.25 < alignment < 0.5 and negative_weight > 0
+        ),
     ),
     "pulls little": (
         *(losses.SmoothAP(), smooth_ap(0.01), 1),
-        lambda alignment, negative_weight: 0 < alignment < 0.25,
+        lambda alignment, negative_weight: (
+            0 < alignment < 0.25 and negative_weight == 0
+        ),
     ),
     "pushes": (
         *(losses.TCM(0.9, -0.99, positive_weight=0.0), push, 2),
@@ -210,6 +226,16 @@ class TestRule:
         assert -1 <= alignment <= 1
         assert -1 <= float(found["negative_margin"]) <= float(found["positive_margin"])
         assert float(found["positive_margin"]) <= 1 + 1e-6
+
+    @settings(max_examples=20)
+    @given(seed=st.integers(0, 99))
+    def test_draws_no_hard_negative_pair_nearer(self, seed):
+        x = np.random.default_rng(seed).normal(size=(12, 5)).astype("float32")
+        # A direction that they have in common, as before a training.
+        x += seed % 3
+        found = AutoTCM(losses.MultiSimilarity()).settings(LABELS, x)
+        neutral = min(neutral_weight(found, x), 1.5)
+        assert float(found["negative_weight"]) >= neutral - 1e-4
 
     def test_no_strength(self, value_and_grad):
         loss = AutoTCM(losses.MultiSimilarity(), strength=0)
@@ -408,10 +434,10 @@ class TestCosines:
         found = {k: float(v) for k, v in loss.settings(LABELS, joined).items()}
         tcm, tcm_slopes = value_and_grad(tcm_of(found), LABELS, joined[:, :4])
         weight = found["tcm_weight"]
-        # Nothing tells how the base pulls the embeddings.
-        assert (found["gradient_alignment"], found["negative_weight"]) == (0.0, 1.0)
+        # Nothing tells how the base pulls and pushes the embeddings.
+        assert (found["gradient_alignment"], found["negative_weight"]) == (0.0, 1.5)
         ratio = size(base_slopes) / size(of_directions(tcm_slopes, joined[:, :4]))
-        assert weight == pytest.approx(0.7 * ratio, rel=1e-4)
+        assert weight == pytest.approx(0.5 * ratio, rel=1e-4)
         assert value == pytest.approx(base + weight * tcm, rel=1e-5)
         np.testing.assert_allclose(gradient[:, 4:], base_slopes, atol=1e-5)
         np.testing.assert_allclose(gradient[:, :4], weight * tcm_slopes, atol=1e-4)

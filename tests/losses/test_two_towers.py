@@ -318,7 +318,7 @@ class TestLearnedScale:
 
 
 class TestAutoTCM:
-    def rule(self, x, w, base, strength=0.25):
+    def rule(self, x, w, base, strength=0.5):
         """Value, margins and weights, from the definition."""
         s = oracles.similarities(x[:, 0], x[:, 1])
         kept = [i for i in range(len(x)) if w[i] > 0]
@@ -326,24 +326,27 @@ class TestAutoTCM:
         high, low = np.quantile(negatives, [0.99, 0.9])
         regulariser = of_both_sides(tcm)
 
-        def of_tcm(x, negative_weight):
+        def of_tcm(x, **options):
             margins = {"positive_margin": high, "negative_margin": low}
-            return regulariser(x, LABELS, w, **margins, negative_weight=negative_weight)
+            return regulariser(x, LABELS, w, **margins, **options)
 
-        def slopes_of_tcm(negative_weight):
-            return oracles.finite_differences(lambda x: of_tcm(x, negative_weight), x)
+        def slopes_of_tcm(**options):
+            return oracles.finite_differences(lambda x: of_tcm(x, **options), x)
 
         def size(slopes):
             return np.linalg.norm(slopes, axis=-1).mean()
 
         slopes = oracles.finite_differences(lambda x: base(x, LABELS, w), x)
-        pull = slopes_of_tcm(0.0)
+        pull = slopes_of_tcm(negative_weight=0.0)
+        push = slopes_of_tcm(positive_weight=0.0)
         alignment = (slopes * pull).sum()
         alignment /= np.linalg.norm(slopes) * np.linalg.norm(pull)
-        negative_weight = min(max(6 * (alignment - 0.5), 0.0), 1.5)
+        neutral = -(pull * push).sum() / (push**2).sum()
+        negative_weight = min(max(neutral, 6 * (alignment - 0.5), 0.0), 1.5)
+        options = {"negative_weight": negative_weight}
         weight = strength * min(max(4 * alignment, 0.0), 1.0)
-        weight *= size(slopes) / size(slopes_of_tcm(negative_weight))
-        value = base(x, LABELS, w) + weight * of_tcm(x, negative_weight)
+        weight *= size(slopes) / size(slopes_of_tcm(**options))
+        value = base(x, LABELS, w) + weight * of_tcm(x, **options)
         return value, (high, low), (weight, negative_weight)
 
     @pytest.mark.parametrize("name", ["multi-similarity", "info-nce-warm", "sig-lip"])

@@ -31,6 +31,7 @@ def tcm(
     w=None,
     positive_margin=0.9,
     negative_margin=0.5,
+    positive_weight=1.0,
     negative_weight=1.0,
     reduction=None,
     gallery=None,
@@ -46,7 +47,7 @@ def tcm(
             if error >= 0:
                 sums[same] += w[i] * w[j] * error
                 weights[same] += w[i] * w[j]
-    factors = {True: 1.0, False: negative_weight}
+    factors = {True: positive_weight, False: negative_weight}
     mean = sum(factors[x] * sums[x] / weights[x] for x in sums if weights[x] > 0)
     return loss_references.scale_mean(mean, len(y), reduction)
 

@@ -432,7 +432,7 @@ def test_fewer_steps_give_what_so_many_steps_give(
         assert chosen[name].to_dict() == forced[name].to_dict()
 
     # The choice holds when the demo goes on, though the machine is fast now,
-    (lost,) = (tmp_path / "chosen" / "runs").glob("*auto0.25*.json")
+    (lost,) = (tmp_path / "chosen" / "runs").glob("*auto0.5*.json")
     record = json.loads(lost.read_text())
     lost.unlink()
     Clock(monkeypatch, lambda batch: 0.0)

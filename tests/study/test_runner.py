@@ -209,6 +209,6 @@ def test_killed_and_resumed(tmp_path, capsys, monkeypatch):
         "negative_margin": pytest.approx(1 - far, abs=6e-4),
         "weight": 0.3,
     }
-    auto = "comparison-digits-resnet_small-multi_similarity-b8-auto0.25-seed1.json"
+    auto = "comparison-digits-resnet_small-multi_similarity-b8-auto0.5-seed1.json"
     config = json.loads((folder / "runs" / auto).read_text())["config"]
-    assert config["tcm"] == {"strength": 0.25}
+    assert config["tcm"] == {"strength": 0.5}

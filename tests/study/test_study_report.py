@@ -319,7 +319,7 @@ def test_settings_and_hours_of_each_arm(three_arms):
     _, text, _ = three_arms
     settings = markdown_tables(text)[4]
     assert [row[1] for row in settings[1:3]] == [
-        "AutoTCM(strength=0.25)",
+        "AutoTCM(strength=0.5)",
         "0.3 \\* TCM(0.7, 0.4)",
     ]
     # Eight models of 72 s; and four networks and losses, each tuned by one run of 70 s

@@ -335,7 +335,7 @@ def test_each_arm_is_compared_with_the_same_models(tmp_path):
         assert one.changes["opis"].without == pytest.approx(0.006)
         assert one.changes["opis"].shown.value == pytest.approx(ratio - 1)
     (auto,) = found["AutoTCM"]
-    assert auto.example.tcm == AutoTCMSetting(0.25)
+    assert auto.example.tcm == AutoTCMSetting(0.5)
     assert str(auto.setting) == "glyphs, resnet_small, smooth_ap, AutoTCM"
 
 
