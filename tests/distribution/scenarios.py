@@ -237,12 +237,14 @@ def train(scenario, sizes, rank=0, cuts=None, prepare=None, **options):
         x, y, w = samples(sum(sizes))
         arrays = x, y, w if scenario.weighted else None
         parts = Parts(arrays, scenario.heads, sizes, rank, cuts)
-        first = FirstStep(model)
-        logs = trainer.fit(parts, shuffle=False, verbose=0, callbacks=[first]).history
         evaluated = {}
         if scenario.metrics:
+            # Of the same weights: OPIS counts pairs at thresholds, and jumps where a
+            # training that rounds in another order moves a pair past one.
             evaluated = trainer.evaluate(parts, verbose=0, return_dict=True)
             evaluated = {f"val_{name}": [value] for name, value in evaluated.items()}
+        first = FirstStep(model)
+        logs = trainer.fit(parts, shuffle=False, verbose=0, callbacks=[first]).history
     finally:
         keras.config.set_dtype_policy("float32")
     return {

@@ -58,7 +58,7 @@ def run(script, *arguments, processes=({},)):
     return results
 
 
-def check_equal(name, result, tolerance=1e-6):
+def check_equal(name, result, tolerance=1e-6, log_tolerance=1e-5):
     """The weights after one step and after eight, the memory and all logs."""
     assert result["first step"] <= tolerance, (name, result)
     # Each of the eight steps rounds, in another order on every kind of processor.
@@ -66,9 +66,8 @@ def check_equal(name, result, tolerance=1e-6):
         assert result[what] <= 8 * tolerance, (name, what, result)
     # Small differences mean nothing where little has changed.
     assert result["change"] > 500 * tolerance, (name, result)
-    # OPIS, a small mean of squares, magnifies what the steps have rounded.
     for log, (expected, found) in result["logs"].items():
-        assert found == pytest.approx(expected, rel=1e-4), (name, log)
+        assert found == pytest.approx(expected, rel=log_tolerance), (name, log)
 
 
 def check_all(results):
@@ -80,7 +79,7 @@ def check_all(results):
         elif isinstance(result, dict) and name != "without gather, ranks":
             if name.startswith("mixed precision"):
                 # Half-precision layers round to some 1e-3, in each part for itself.
-                check_equal(name, result, tolerance=3e-6)
+                check_equal(name, result, tolerance=3e-6, log_tolerance=1e-4)
             else:
                 check_equal(name, result)
             checked += 1
