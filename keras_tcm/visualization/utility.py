@@ -211,6 +211,8 @@ def plot_utility_comparison(
         squeeze=False,
         layout="constrained",
     )
+    # Else the last number below a panel meets the first below the next.
+    figure.get_layout_engine().set(wspace=0.04)
     ranges = np.array([result.calibration_range for result in results])
     limits = axis_limits(ranges.min(), ranges.max(), None)
     axes = panels[: len(results)]
