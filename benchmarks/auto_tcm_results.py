@@ -295,7 +295,8 @@ def report(found: Found) -> str:
         ],
         "Constants, on held-out training classes": [summary_table(select(True, True))],
         "Other base losses, on the test classes": [
-            cell_table(found, select(False, False))
+            summary_table(select(False, False)),
+            cell_table(found, select(False, False, has_rules=False)),
         ],
         "Other base losses, on held-out training classes": [
             summary_table(select(True, False))

@@ -36,6 +36,27 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str | os.PathLike)
 
 
+def _one_array(x: Any) -> np.ndarray:
+    """Return the samples, unless they are the arrays of several inputs of a model."""
+    hint = (
+        "Samples of several arrays can be taken by `sampler.indices(step)`, of a "
+        "sampler whose `x` is `np.arange(len(y))`."
+    )
+    try:
+        array = to_numpy(x)
+    except ValueError as error:
+        raise ValueError(
+            "`x` must be one array, with samples of one shape. Received: "
+            f"{type(x).__name__} of {len(x)} entries of several shapes. {hint}"
+        ) from error
+    if array.ndim == 0:
+        raise ValueError(
+            "`x` must hold one entry per sample. Received: "
+            f"{type(x).__name__}. {hint if isinstance(x, Mapping) else ''}".strip()
+        )
+    return array
+
+
 class _Plan(NamedTuple):
     """Which classes make up each batch of an epoch, and how often each came before."""
 
@@ -188,7 +209,7 @@ class ClassBalancedSampler(WorkerDataset):
             )
         self.outputs = None if outputs is None else tuple(outputs)
 
-        self._x = to_numpy(x)
+        self._x = _one_array(x)
         self.image_size = self._check_samples(image_size)
         labels = check_labels("y", y, len(self._x))
         classes, (codes,) = encode_labels(labels)
@@ -239,8 +260,6 @@ class ClassBalancedSampler(WorkerDataset):
     ) -> tuple[int, int] | None:
         """Check `x` and `image_size` against each other."""
         x = self._x
-        if x.ndim == 0:
-            raise ValueError(f"`x` must hold one entry per sample. Received: x={x!r}")
         holds_paths = x.dtype.kind == "U" or (
             x.dtype.kind == "O" and x.ndim == 1 and all(map(_is_path, x))
         )

@@ -1,6 +1,6 @@
 """TCM with margins and a weight that set themselves."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -19,10 +19,12 @@ from keras_tcm.validation import check_integer, check_number, check_range, tenso
 # Samples, evenly spaced among those at hand, whose pairs set the margins.
 _MAX_SAMPLES = 256
 
-# Alignment of the base loss with the positive term of TCM below which the weight falls,
-# and above which the negative term joins in, how fast, and how much of it at most.
-_FULL_FROM = 0.25
+# Alignment of the base loss with the positive term of TCM above which the negative term
+# joins in, how fast, and how much of it at most.
 _PUSH_FROM, _PUSH_SLOPE, _MAX_PUSH = 0.5, 6.0, 1.5
+# Most of the longest row of the base loss' gradient that a row of TCM's may have, at a
+# strength of 1.
+_LOUDEST = 2.0
 
 
 def sampled_pairs(embeddings: Any, labels: Any, weights: Any, relevance: Any) -> Pairs:
@@ -173,7 +175,9 @@ class AutoTCM(SummableLoss):
       hand (of the global batch and the memory of `CrossBatchMemory`, evenly spaced);
     - the weight is `strength` times the mean length of the rows of the base loss'
       gradient over that of TCM's, with respect to the directions of the embeddings.
-      Below 1, the base loss has the last word, however it is scaled;
+      Below 1, the base loss has the last word, however it is scaled. Few hard pairs do
+      not shout: no row of TCM's gradient gets longer than `2 * strength` times the
+      longest of the base loss';
     - `negative_weight` is the larger of two numbers, from 0 to 1.5. The first keeps TCM
       neutral: to pull positive pairs together draws hard negative pairs nearer as well,
       and so much of the negative term joins in that, to first order, they stay where
@@ -182,8 +186,7 @@ class AutoTCM(SummableLoss):
     - The second is `6 * (alignment - 0.5)`, where the *alignment* is the cosine
       similarity between the gradients of the base loss and of TCM's positive term. It
       tells how much the base loss pulls positive pairs together by itself: where it
-      does, TCM adds what it lacks, and pushes. Below 0.25 the base loss has more urgent
-      things to do, and the weight falls in proportion, to 0.
+      does, TCM adds what it lacks, and pushes.
 
     A batch without a hard positive pair gets the base loss alone, unless
     `negative_weight` is held fixed. The rule has no state: it is the same in the first
@@ -202,13 +205,14 @@ class AutoTCM(SummableLoss):
         embedding_dim: For a base loss on something else than embeddings, such as
             `ArcFace` on cosines: the first `embedding_dim` columns of `y_pred` are the
             embedding, for TCM, and the others are for the base loss. How that pulls and
-            pushes embeddings is not known, so `negative_weight` is 1.5, and the weight
-            rests on no alignment. Defaults to `None`: all columns are for both.
+            pushes embeddings is not known, so `negative_weight` is 1.5. Defaults to
+            `None`: all columns are for both.
         relevance: What makes a pair of TCM positive; see `PairwiseLoss`. Defaults to
             that of the base loss, if it has one.
         block_size: Anchors in a block of similarities; see `PairwiseLoss`.
         negative_weight: Factor of TCM's negative term, at least 0, to hold it fixed;
-            the weight then rests on no alignment. Defaults to `None`: it sets itself.
+            the weight then rests on mean lengths alone. Defaults to `None`: it sets
+            itself.
         name: Name of the loss. Defaults to `"auto_tcm"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.
 
@@ -421,6 +425,14 @@ class AutoTCM(SummableLoss):
             total = total if replicas is None else replicas.sum(total)
             return ops.unstack(total, len(sums))
 
+        def greatest(rows: Sequence[Any]) -> list[Any]:
+            # A replica may have no rows.
+            maxima = ops.stack([ops.max(each, initial=0.0) for each in rows])
+            if replicas is not None:
+                (of_each,), _ = replicas.gather([maxima[None]])
+                maxima = ops.max(of_each, axis=0)
+            return ops.unstack(maxima, len(rows))
+
         products = (
             *((base, base), (base, positive)),
             *((positive, positive), (positive, negative), (negative, negative)),
@@ -428,7 +440,7 @@ class AutoTCM(SummableLoss):
         bb, bp, pp, pn, nn = totals([ops.sum(x * y) for x, y in products])
         # No alignment where the base loss is on other columns.
         alignment = _ratio(bp, ops.sqrt(bb) * ops.sqrt(pp))
-        negative_weight, share = self.negative_weight, 1.0
+        negative_weight = self.negative_weight
         if negative_weight is None and self.embedding_dim is not None:
             # How it pulls and pushes the embeddings is not known then.
             negative_weight = _MAX_PUSH
@@ -436,10 +448,14 @@ class AutoTCM(SummableLoss):
             neutral = _ratio(-pn, nn)
             push = ops.maximum(neutral, _PUSH_SLOPE * (alignment - _PUSH_FROM))
             negative_weight = ops.clip(push, 0.0, _MAX_PUSH)
-            share = ops.clip(alignment / _FULL_FROM, 0.0, 1.0)
-        tcm = positive + negative_weight * negative
-        ratio = _ratio(*totals([_sum_of_lengths(base), _sum_of_lengths(tcm)]))
-        weight = self.strength * share * ratio
+        lengths = _lengths(base), _lengths(positive + negative_weight * negative)
+        ratio = _ratio(*totals([ops.sum(rows) for rows in lengths]))
+        weight = self.strength * ratio
+        if self.negative_weight is None:
+            loudest = _ratio(
+                *greatest([ops.max(rows, initial=0.0) for rows in lengths])
+            )
+            weight = ops.minimum(weight, self.strength * _LOUDEST * loudest)
         weights = 1.0, weight, weight * negative_weight
         value, gradient = (
             sum(weight * x for weight, x in zip(weights, each, strict=True))
@@ -485,8 +501,8 @@ class AutoTCM(SummableLoss):
         return cls(**{**config, "base": base})
 
 
-def _sum_of_lengths(slopes: Any) -> Any:
-    return ops.sum(ops.sqrt(ops.sum(ops.square(slopes), axis=-1)))
+def _lengths(slopes: Any) -> Any:
+    return ops.sqrt(ops.sum(ops.square(slopes), axis=-1))
 
 
 def _ratio(numerator: Any, denominator: Any) -> Any:

@@ -9,6 +9,7 @@ import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loss_references import contrastive
 
 import keras_tcm
 from keras_tcm import losses, models
@@ -40,6 +41,10 @@ def size(slopes):
     return np.linalg.norm(slopes, axis=1).mean()
 
 
+def longest(slopes):
+    return np.linalg.norm(slopes, axis=1).max()
+
+
 def rule(x, y, w, base, strength=0.5, far_range=(0.01, 0.1), negative_weight=None):
     """Value, gradient and settings, from the definition."""
     s, w1 = oracles.similarities(x), oracles.unit_weights(w, len(y))
@@ -60,14 +65,16 @@ def rule(x, y, w, base, strength=0.5, far_range=(0.01, 0.1), negative_weight=Non
     of_base = of_directions(slopes, x)
     pull, push = of_tcm(negative_weight=0.0)[2], of_tcm(positive_weight=0.0)[2]
     alignment = (of_base * pull).sum() / np.sqrt((of_base**2).sum() * (pull**2).sum())
-    share = 1.0
-    if negative_weight is None:
-        share = min(max(4 * alignment, 0.0), 1.0)
+    is_free = negative_weight is None
+    if is_free:
         neutral = -(pull * push).sum() / (push**2).sum()
         negative_weight = min(max(neutral, 6 * (alignment - 0.5), 0.0), 1.5)
     tcm, tcm_slopes, tcm_of_directions = of_tcm(negative_weight=negative_weight)
     ratio = size(of_base) / size(tcm_of_directions)
-    weight = strength * share * ratio
+    weight = strength * ratio
+    if is_free:
+        loudest = longest(of_base) / longest(tcm_of_directions)
+        weight = min(weight, 2 * strength * loudest)
     settings = {
         **margins,
         "tcm_weight": weight,
@@ -169,6 +176,29 @@ class TestRule:
         assert value == pytest.approx(expected, rel=1e-5)
         np.testing.assert_allclose(gradient, slopes, rtol=2e-4, atol=1e-5)
 
+    def test_few_hard_pairs_do_not_shout(self, value_and_grad):
+        """A base that pulls all pairs alike, and one sample that is out of place."""
+        y = np.arange(30) // 3
+        x = np.random.default_rng(0).normal(size=(30, 10), scale=0.2) + np.eye(10)[y]
+        x[0] += x[3]
+        x = x.astype("float32")
+        expected, slopes, settings = rule(x, y, None, contrastive)
+        assert 0 < settings["tcm_weight"] < 0.8 * 0.5 * settings["gradient_ratio"]
+        loss = AutoTCM(losses.Contrastive())
+        value, gradient = value_and_grad(loss, y, x)
+        assert value == pytest.approx(expected, rel=1e-5)
+        np.testing.assert_allclose(gradient, slopes, rtol=2e-4, atol=1e-5)
+        of_base, both = (
+            longest(of_directions(value_and_grad(one, y, x)[1], x))
+            for one in (loss.base, loss)
+        )
+        assert both <= 2 * of_base * (1 + 1e-4)
+        # Held fixed, the terms have the weight of their mean lengths.
+        fixed = AutoTCM(losses.Contrastive(), negative_weight=0.0).settings(y, x)
+        assert float(fixed["tcm_weight"]) == pytest.approx(
+            0.5 * float(fixed["gradient_ratio"]), rel=1e-5
+        )
+
     def test_is_a_sum_with_margins_and_weight_held_fixed(self, value_and_grad):
         base = keras.losses.Circle(gamma=8)
         loss = AutoTCM(base)
@@ -206,12 +236,9 @@ class TestRule:
     def test_length_of_the_gradients(self, seed, strength):
         x = np.random.default_rng(seed).normal(size=(12, 5)).astype("float32")
         found = AutoTCM(losses.MultiSimilarity(), strength).settings(LABELS, x)
-        alignment = float(found["gradient_alignment"])
-        assert float(found["tcm_weight"]) == pytest.approx(
-            strength * min(max(4 * alignment, 0), 1) * float(found["gradient_ratio"]),
-            rel=1e-5,
-        )
-        assert -1 <= alignment <= 1
+        most = strength * float(found["gradient_ratio"])
+        assert 0 <= float(found["tcm_weight"]) <= most * (1 + 1e-6)
+        assert -1 <= float(found["gradient_alignment"]) <= 1
         assert -1 <= float(found["negative_margin"]) <= float(found["positive_margin"])
         assert float(found["positive_margin"]) <= 1 + 1e-6
 

@@ -336,6 +336,9 @@ class TestAutoTCM:
         def size(slopes):
             return np.linalg.norm(slopes, axis=-1).mean()
 
+        def longest(slopes):
+            return np.linalg.norm(slopes, axis=-1).max()
+
         slopes = oracles.finite_differences(lambda x: base(x, LABELS, w), x)
         pull = slopes_of_tcm(negative_weight=0.0)
         push = slopes_of_tcm(positive_weight=0.0)
@@ -344,8 +347,11 @@ class TestAutoTCM:
         neutral = -(pull * push).sum() / (push**2).sum()
         negative_weight = min(max(neutral, 6 * (alignment - 0.5), 0.0), 1.5)
         options = {"negative_weight": negative_weight}
-        weight = strength * min(max(4 * alignment, 0.0), 1.0)
-        weight *= size(slopes) / size(slopes_of_tcm(**options))
+        both = slopes, slopes_of_tcm(**options)
+        ratio, loudest = (
+            measure(both[0]) / measure(both[1]) for measure in (size, longest)
+        )
+        weight = strength * min(ratio, 2 * loudest)
         value = base(x, LABELS, w) + weight * of_tcm(x, **options)
         return value, (high, low), (weight, negative_weight)
 
