@@ -22,8 +22,8 @@ _MAX_SAMPLES = 256
 # Alignment of the base loss with the positive term of TCM above which the negative term
 # joins in, how fast, and how much of it at most.
 _PUSH_FROM, _PUSH_SLOPE, _MAX_PUSH = 0.5, 6.0, 1.5
-# Most of the longest row of the base loss' gradient that a row of TCM's may have, at a
-# strength of 1.
+# So many times the longest row of the base loss' gradient is the most that a row of
+# TCM's may be long, at a strength of 1.
 _LOUDEST = 2.0
 
 
@@ -452,9 +452,7 @@ class AutoTCM(SummableLoss):
         ratio = _ratio(*totals([ops.sum(rows) for rows in lengths]))
         weight = self.strength * ratio
         if self.negative_weight is None:
-            loudest = _ratio(
-                *greatest([ops.max(rows, initial=0.0) for rows in lengths])
-            )
+            loudest = _ratio(*greatest(lengths))
             weight = ops.minimum(weight, self.strength * _LOUDEST * loudest)
         weights = 1.0, weight, weight * negative_weight
         value, gradient = (
