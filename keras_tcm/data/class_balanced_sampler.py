@@ -38,23 +38,17 @@ def _is_path(value: Any) -> bool:
 
 def _one_array(x: Any) -> np.ndarray:
     """Return the samples, unless they are the arrays of several inputs of a model."""
-    hint = (
-        "Samples of several arrays can be taken by `sampler.indices(step)`, of a "
-        "sampler whose `x` is `np.arange(len(y))`."
-    )
+    received = type(x).__name__
     try:
-        array = to_numpy(x)
-    except ValueError as error:
-        raise ValueError(
-            "`x` must be one array, with samples of one shape. Received: "
-            f"{type(x).__name__} of {len(x)} entries of several shapes. {hint}"
-        ) from error
-    if array.ndim == 0:
-        raise ValueError(
-            "`x` must hold one entry per sample. Received: "
-            f"{type(x).__name__}. {hint if isinstance(x, Mapping) else ''}".strip()
-        )
-    return array
+        if not isinstance(x, Mapping):
+            return to_numpy(x)
+    except ValueError:
+        received = f"{received} of entries of several shapes"
+    raise ValueError(
+        "`x` must be one array, with samples of one shape. Received: "
+        f"{received}. Samples of several arrays can be taken by "
+        "`sampler.indices(step)`, of a sampler whose `x` is `np.arange(len(y))`."
+    )
 
 
 class _Plan(NamedTuple):
@@ -260,6 +254,8 @@ class ClassBalancedSampler(WorkerDataset):
     ) -> tuple[int, int] | None:
         """Check `x` and `image_size` against each other."""
         x = self._x
+        if x.ndim == 0:
+            raise ValueError(f"`x` must hold one entry per sample. Received: x={x!r}")
         holds_paths = x.dtype.kind == "U" or (
             x.dtype.kind == "O" and x.ndim == 1 and all(map(_is_path, x))
         )

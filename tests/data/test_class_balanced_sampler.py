@@ -293,10 +293,10 @@ def test_labels_for_several_outputs():
         ({"y": np.full(8, 2**63, "uint64")}, r"`y` must fit int.*y\[0\]=9223"),
         ({"x": X[:0], "y": []}, "with 0 such classes"),
         ({"x": np.float32(3)}, "`x` must hold one entry per sample"),
-        ({"x": {"a": np.zeros(8)}}, r"one entry per sample.* dict.*indices\(step\)"),
+        ({"x": {"a": np.zeros(8)}}, r"must be one array.* dict\. .*indices\(step\)"),
         (
             {"x": (np.zeros((8, 2)), np.zeros((8, 3)))},
-            r"one shape.* tuple of 2 entries.*indices\(step\)",
+            r"one shape.* tuple of entries of several shapes.*indices\(step\)",
         ),
         ({"x": [None] * 8}, "`x` must be a numeric array or paths"),
         ({"x": ["a.png"] * 8}, "`image_size` must be .*image_size=None"),
