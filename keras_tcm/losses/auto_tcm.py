@@ -420,24 +420,16 @@ class AutoTCM(SummableLoss):
         base, positive, negative = map(self._to_directions(predictions), slopes)
         replicas = active_replicas(predictions) if self.gather else None
 
-        def totals(sums: list[Any]) -> Any:
-            total = ops.stack(sums)
-            total = total if replicas is None else replicas.sum(total)
-            return ops.unstack(total, len(sums))
-
-        def greatest(rows: Sequence[Any]) -> list[Any]:
-            # A replica may have no rows.
-            maxima = ops.stack([ops.max(each, initial=0.0) for each in rows])
-            if replicas is not None:
-                (of_each,), _ = replicas.gather([maxima[None]])
-                maxima = ops.max(of_each, axis=0)
-            return ops.unstack(maxima, len(rows))
+        def of_replicas(values: Sequence[Any]) -> Any:
+            row = ops.stack(values)[None]
+            return row if replicas is None else replicas.gather([row])[0][0]
 
         products = (
             *((base, base), (base, positive)),
             *((positive, positive), (positive, negative), (negative, negative)),
         )
-        bb, bp, pp, pn, nn = totals([ops.sum(x * y) for x, y in products])
+        found = of_replicas([ops.sum(x * y) for x, y in products])
+        bb, bp, pp, pn, nn = ops.unstack(ops.sum(found, axis=0), 5)
         # No alignment where the base loss is on other columns.
         alignment = _ratio(bp, ops.sqrt(bb) * ops.sqrt(pp))
         negative_weight = self.negative_weight
@@ -449,10 +441,13 @@ class AutoTCM(SummableLoss):
             push = ops.maximum(neutral, _PUSH_SLOPE * (alignment - _PUSH_FROM))
             negative_weight = ops.clip(push, 0.0, _MAX_PUSH)
         lengths = _lengths(base), _lengths(positive + negative_weight * negative)
-        ratio = _ratio(*totals([ops.sum(rows) for rows in lengths]))
+        # A replica may have no rows.
+        longest = [ops.max(rows, initial=0.0) for rows in lengths]
+        found = of_replicas([*map(ops.sum, lengths), *longest])
+        ratio = _ratio(*ops.unstack(ops.sum(found[:, :2], axis=0), 2))
         weight = self.strength * ratio
         if self.negative_weight is None:
-            loudest = _ratio(*greatest(lengths))
+            loudest = _ratio(*ops.unstack(ops.max(found[:, 2:], axis=0), 2))
             weight = ops.minimum(weight, self.strength * _LOUDEST * loudest)
         weights = 1.0, weight, weight * negative_weight
         value, gradient = (
