@@ -44,6 +44,11 @@ class Setting:
     weight: float | None = None
     arm: str | None = None
 
+    @property
+    def base(self) -> "Setting":
+        """What it has in common with the models without TCM."""
+        return dataclasses.replace(self, weight=None, arm=None)
+
     def __str__(self) -> str:
         words = [self.dataset, self.backbone, self.loss]
         if self.batch_size is not None:
@@ -213,7 +218,7 @@ def summarize(records: Iterable[RunRecord], part: str) -> PartSummary:
     # Without doubles, and in order.
     missing: dict[str, None] = {}
     for setting in settings:
-        base = _base(setting)
+        base = setting.base
         pairs = {}
         for seed in seeds:
             first, second = without.get((base, seed)), with_tcm.get((setting, seed))
@@ -249,18 +254,13 @@ def _setting(run: Run) -> Setting:
     )
 
 
-def _base(setting: Setting) -> Setting:
-    """What a setting has in common with the models without TCM."""
-    return dataclasses.replace(setting, weight=None, arm=None)
-
-
 def _expected(part: str, found: set[Setting]) -> list[Setting]:
     """Settings with TCM that the found ones lead one to expect."""
-    bases = {dataclasses.astuple(_base(one)) for one in found}
+    bases = {dataclasses.astuple(one.base) for one in found}
     if bases and part != "tuning":
         # A column that the part does not vary holds `None` alone.
         bases = set(itertools.product(*map(set, zip(*bases, strict=True))))
-    with_tcm = {(one.weight, one.arm) for one in found if one != _base(one)}
+    with_tcm = {(one.weight, one.arm) for one in found if one != one.base}
     return [
         dataclasses.replace(Setting(*base), weight=weight, arm=arm)
         for base in sorted(bases)
@@ -330,6 +330,14 @@ def by_arm(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
     for one in comparisons:
         arms.setdefault(one.setting.arm or "", []).append(one)
     return dict(sorted(arms.items()))
+
+
+def by_base(comparisons: Iterable[Comparison]) -> dict[Setting, dict[str, Comparison]]:
+    """Gather the arms of the same models without TCM, in the order given."""
+    bases: dict[Setting, dict[str, Comparison]] = {}
+    for one in comparisons:
+        bases.setdefault(one.setting.base, {})[one.setting.arm or ""] = one
+    return bases
 
 
 def representative(comparisons: Sequence[Comparison]) -> Comparison:

@@ -34,8 +34,8 @@ from keras_tcm.study.summary import (
     Comparison,
     Count,
     PartSummary,
-    Setting,
     by_arm,
+    by_base,
     count_changes,
     representative,
     summarize,
@@ -121,7 +121,7 @@ def write_study_report(directory: Path, out: Path) -> Markdown:
     text = document(
         (
             heading(TITLE, 1),
-            *_findings(comparison.comparisons, measures),
+            *_findings(comparison.comparisons, measures, records),
             *_section(
                 "Results on the test classes",
                 comparison,
@@ -166,7 +166,9 @@ def _section(
 
 
 def _findings(
-    comparisons: Sequence[Comparison], measures: Sequence[Measure]
+    comparisons: Sequence[Comparison],
+    measures: Sequence[Measure],
+    records: Sequence[RunRecord],
 ) -> Iterator[Markdown]:
     """The result in words."""
     arms = by_arm(comparisons)
@@ -175,7 +177,10 @@ def _findings(
         yield paragraph(f"Models without TCM are compared with models with {words}.")
     for arm, members in arms.items():
         findings = [_finding(arm, members, measure) for measure in measures]
-        yield bullets([*findings, _kept_recall(arm, members)])
+        cost = _cost(arm, members, records)
+        if len(arms) > 1:
+            yield paragraph(f"With {arm}:")
+        yield bullets([*findings, _kept_recall(arm, members), cost])
     if arms:
         yield paragraph(_COMPARISON)
     yield paragraph(_ORIGIN)
@@ -192,12 +197,20 @@ def _finding(arm: str, comparisons: Sequence[Comparison], measure: Measure) -> s
     if pooled.interval is not None:
         low, high = (_signed(measure, limit) for limit in pooled.interval)
         text += f", with a 95% interval from {low} to {high}"
+    if measure is not RECALL:
+        changes = {one.setting.base: one.changes[measure.name] for one in comparisons}
+        worse = [
+            f"{base} ({_signed(measure, change.shown.value)})"
+            for base, change in changes.items()
+            if change.change.value > 0
+        ]
+        text += f"; worse in {'; '.join(worse)}" if worse else ""
     return f"{text}."
 
 
 def _kept_recall(arm: str, comparisons: Sequence[Comparison]) -> str:
     lost = {
-        one.setting: change
+        one.setting.base: change
         for one in comparisons
         if (change := one.changes[RECALL.name].change.value)
         < -_TOLERATED_LOSS / RECALL.factor
@@ -208,6 +221,33 @@ def _kept_recall(arm: str, comparisons: Sequence[Comparison]) -> str:
     )
     named = (f"{setting} ({_signed(RECALL, lost[setting])})" for setting in lost)
     return f"{text}: {'; '.join(named)}." if lost else f"{text}."
+
+
+def _cost(
+    arm: str, comparisons: Sequence[Comparison], records: Sequence[RunRecord]
+) -> str:
+    """Say how long trainings take, and what has to be trained before them."""
+    pairs = (pair for one in comparisons for pair in one.pairs.values())
+    without, with_tcm = (
+        [record.seconds for record in side] for side in zip(*pairs, strict=True)
+    )
+    text = (
+        f"A training takes {statistics.mean(with_tcm):.1f} s with {arm} and "
+        f"{statistics.mean(without):.1f} s without TCM, on average"
+    )
+    tuned = {one.example.cell.tuned_for for one in comparisons if arm == TCMSetting.arm}
+    search = [
+        record.seconds
+        for record in records
+        if record.run.part == "tuning" and record.run.cell.tuned_for in tuned
+    ]
+    if not search:
+        return f"{text}; no training chose margins and a weight before."
+    return (
+        f"{text}; margins and weights came from {len(search)} trainings before, which "
+        f"took {sum(search) / 3600:.2f} hours, all those with {arm} "
+        f"{sum(with_tcm) / 3600:.2f} hours."
+    )
 
 
 def _signed(measure: Measure, change: float) -> str:
@@ -250,12 +290,19 @@ def _changes(
     comparisons: Sequence[Comparison], measures: Sequence[Measure]
 ) -> Iterator[Markdown]:
     """A table for each measure: one of all would be too wide for many screens."""
+    arms = by_arm(comparisons)
+    header = ["comparison"]
+    for arm in arms:
+        header += [f"without → with {arm}", "change"]
     for measure in measures:
         yield heading(f"{measure.heading}, {measure.better} is better", 3)
-        yield table(
-            ("comparison", "without → with TCM", "change"),
-            [(str(one.setting), *_change(one, measure)) for one in comparisons],
-        )
+        rows = []
+        for base, members in by_base(comparisons).items():
+            row = [str(base)]
+            for arm in arms:
+                row += _change(members[arm], measure) if arm in members else ("-", "-")
+            rows.append(row)
+        yield table(header, rows)
 
 
 def _in_brief(summary: PartSummary, measures: Sequence[Measure]) -> Iterator[Markdown]:
@@ -322,25 +369,34 @@ def _count_table(
 def _settings(
     records: Sequence[RunRecord], comparisons: Sequence[Comparison]
 ) -> Iterator[Markdown]:
+    seconds = [record.seconds for record in records]
     yield heading("Settings")
     if comparisons:
-        rows = [
-            (
-                str(one.setting),
-                str(one.example.tcm),
-                f"{one.example.cell.steps}, {one.example.cell.batch_size}",
-                ", ".join(map(str, one.pairs)),
+        arms = by_arm(comparisons)
+        rows = []
+        for base, members in by_base(comparisons).items():
+            cell = next(iter(members.values())).example.cell
+            seeds = {seed for one in members.values() for seed in one.pairs}
+            rows.append(
+                (
+                    str(base),
+                    *(
+                        str(members[arm].example.tcm) if arm in members else "-"
+                        for arm in arms
+                    ),
+                    f"{cell.steps}, {cell.batch_size}",
+                    ", ".join(map(str, sorted(seeds))),
+                )
             )
-            for one in comparisons
-        ]
-        yield table(("comparison", "TCM", "steps, batch size", "seeds"), rows)
+        yield table(("comparison", *arms, "steps, batch size", "seeds"), rows)
     yield bullets(
         [
             *_recipe_lines([one.example.cell.recipe for one in comparisons]),
             f"backend: {_counted(record.backend for record in records)}",
             f"versions: {_versions(records)}",
             f"machine: {_counted(record.machine for record in records)}",
-            *_time_lines(records, comparisons),
+            f"{len(records)} runs, {sum(seconds) / 3600:.2f} hours of training in all, "
+            f"{statistics.mean(seconds):.1f} s on average",
         ]
     )
 
@@ -377,36 +433,6 @@ def _counted(values: Iterable[str]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     return " / ".join(f"{value} ({count} runs)" for value, count in counts.items())
-
-
-def _time_lines(
-    records: Sequence[RunRecord], comparisons: Sequence[Comparison]
-) -> Iterator[str]:
-    seconds = [record.seconds for record in records]
-    yield (
-        f"{len(records)} runs, {sum(seconds) / 3600:.2f} hours of training in all, "
-        f"{statistics.mean(seconds):.1f} s on average"
-    )
-    tuned = {one.example.cell.tuned_for for one in comparisons}
-    search = sum(
-        record.seconds
-        for record in records
-        if record.run.part == "tuning" and record.run.cell.tuned_for in tuned
-    )
-    for arm, members in by_arm(comparisons).items():
-        pairs = (pair for one in members for pair in one.pairs.values())
-        without, with_tcm = (
-            [record.seconds for record in side] for side in zip(*pairs, strict=True)
-        )
-        yield (
-            f"mean training time of the pairs above: {statistics.mean(without):.1f} s "
-            f"without TCM, {statistics.mean(with_tcm):.1f} s with {arm}"
-        )
-        before = search if arm == TCMSetting.arm else 0.0
-        yield (
-            f"training of all models above with {arm}: {sum(with_tcm) / 3600:.2f} "
-            f"hours, after {before / 3600:.2f} hours of search for margins and weights"
-        )
 
 
 # ----------------------------------------------------------------------- completeness
@@ -460,17 +486,13 @@ def _trade_off_table(comparisons: Sequence[Comparison]) -> Markdown:
     rows: list[list[str]] = []
     for loss in sorted({one.setting.loss for one in comparisons}):
         of_loss = [one for one in comparisons if one.setting.loss == loss]
-        settings = dict.fromkeys(_without_weight(one) for one in of_loss)
-        for setting in settings:
-            here = [one for one in of_loss if _without_weight(one) == setting]
-            rows.append([str(setting), *_weight_cells(here, weights)])
-        if len(settings) > 1:
+        bases = dict.fromkeys(one.setting.base for one in of_loss)
+        for base in bases:
+            here = [one for one in of_loss if one.setting.base == base]
+            rows.append([str(base), *_weight_cells(here, weights)])
+        if len(bases) > 1:
             rows.append([f"{loss}, mean", *_weight_cells(of_loss, weights)])
     return table(("comparison", *(f"weight {w:g}" for w in weights)), rows)
-
-
-def _without_weight(comparison: Comparison) -> Setting:
-    return dataclasses.replace(comparison.setting, weight=None)
 
 
 def _weight_cells(
