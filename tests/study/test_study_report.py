@@ -280,6 +280,46 @@ def test_the_page_of_the_documentation_agrees_with_itself():
         assert float(found) == pytest.approx(mean, abs=0.06)
 
 
+def test_what_is_said_of_auto_tcm_is_what_the_study_found():
+    """On its page, above the tables of the report, and in the README."""
+    page, readme = (
+        (ROOT / path).read_text(encoding="utf-8")
+        for path in ("docs/auto_tcm.md", "README.md")
+    )
+    head, section = page.split("## Three seeds of the study\n")
+    opis, recall, counts = markdown_tables(section.split("\n## ")[0])
+    relative, points = (
+        np.array([float(row[2].split()[1].rstrip("%")) for row in rows[1:]])
+        for rows in (opis, recall)
+    )
+    mean = 100 * np.expm1(np.log1p(relative / 100).mean())
+    of_opis, _, of_recall = ([row[1], row[3]] for row in counts[1:])
+    for (count, change), number, average in (
+        (of_opis, (relative < 0).sum(), mean),
+        (of_recall, (points > 0).sum(), points.mean()),
+    ):
+        assert count.startswith(f"{number} of {len(opis) - 1}<br>")
+        # Of rounded values.
+        assert float(change.split()[1].rstrip("%")) == pytest.approx(average, abs=0.06)
+    said = " ".join(head.split())
+    for words in (
+        f"OPIS is {-mean:.1f}% lower with `AutoTCM`",
+        f"R@1 {points.mean():.2f} points higher",
+        f"lower in all sixteen, by {-relative.max():.1f}% at least",
+        "lower by more than 0.25 points in one: symbols, vit_tiny, smooth_ap",
+    ):
+        assert words in said
+    assert (relative < 0).all()
+    assert (points < -0.25).sum() == 1
+    rows = {row[0]: row[1] for rows in markdown_tables(readme) for row in rows}
+    for name, (_, change), form in (
+        ("OPIS (lower is better)", of_opis, "{:+.0f}% [{:+.0f}%, {:+.0f}%]"),
+        ("R@1 (higher is better)", of_recall, "{:+.1f} points [{:+.1f}, {:+.1f}]"),
+    ):
+        numbers = map(float, re.findall(r"[+-][\d.]+", change))
+        assert rows[name] == form.format(*numbers)
+
+
 @pytest.fixture(scope="module")
 def three_arms(tmp_path_factory):
     """Folder, Markdown and page of a study with both arms."""
