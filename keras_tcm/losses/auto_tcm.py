@@ -212,7 +212,7 @@ class AutoTCM(SummableLoss):
         block_size: Anchors in a block of similarities; see `PairwiseLoss`.
         negative_weight: Factor of TCM's negative term, at least 0, to hold it fixed;
             the weight then rests on mean lengths alone. Between two towers, 1 with a
-            strength of 0.7 serves better (`docs/two_towers.md`). Defaults to `None`:
+            strength of 0.7 did better (`docs/two_towers.md`). Defaults to `None`:
             it sets itself.
         name: Name of the loss. Defaults to `"auto_tcm"`.
         dtype: Dtype of the result. Defaults to `keras.config.floatx()`.

@@ -235,11 +235,13 @@ def _cost(
         f"A training takes {statistics.mean(with_tcm):.1f} s with {arm} and "
         f"{statistics.mean(without):.1f} s without TCM, on average"
     )
-    tuned = {one.example.cell.tuned_for for one in comparisons if arm == TCMSetting.arm}
+    tuned = {one.example.cell.tuned_for for one in comparisons}
     search = [
         record.seconds
         for record in records
-        if record.run.part == "tuning" and record.run.cell.tuned_for in tuned
+        if arm == TCMSetting.arm
+        and record.run.part == "tuning"
+        and record.run.cell.tuned_for in tuned
     ]
     if not search:
         return f"{text}; no training chose margins and a weight before."
